@@ -1,0 +1,1 @@
+"""Adapters: one module for each technology that can hold a bank."""
