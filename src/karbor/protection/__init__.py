@@ -1,0 +1,1 @@
+"""The protection service: protect, restore, verify, copy, delete; the inventory; the worker."""
