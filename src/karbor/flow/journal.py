@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from karbor.domain.operation import Progress
     from karbor.flow.model import NewRun, Outcome, Run, Step, StepRow
@@ -30,6 +30,11 @@ class Journal(Protocol):
 
     def finish(self, worker_id: str, step: Step, outcome: Outcome) -> None:
         """Write how a step ended and release, skip or add what follows; raises `LeaseLost` when fenced."""
+        ...
+
+    def finish_many(self, worker_id: str, ended: Sequence[tuple[Step, Outcome]]) -> None:
+        """`finish` for several steps in one transaction (group commit). Fenced ones are passed over in silence:
+        somebody else goes on with them. Where an outcome's `effects` raise, nothing is written and it raises."""
         ...
 
     def give_back(self, worker_id: str, step: Step) -> None:

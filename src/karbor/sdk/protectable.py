@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
 
     from karbor.domain.resource import Resource
 
@@ -32,7 +32,7 @@ class Protectable:
         """Every resource of the type that the project has and that can be protected, paged through to the end."""
         raise NotImplementedError  # a listing is what the port is for
 
-    def dependents(self, session: Session, parents: Iterable[Resource]) -> dict[str, list[Resource]]:
+    def dependents(self, session: Session, parents: Iterable[Resource]) -> Mapping[str, Sequence[Resource]]:
         """Resources of this type by the key of the parent that depends on them, from one listing for all parents."""
         raise NotImplementedError  # a listing is what the port is for
 

@@ -1,0 +1,316 @@
+"""A repository: create, open, its keys, its snapshots, and reading of blobs. `Writer` writes them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from karbor.bank.vault.codec import MAX_BLOB, Decompressor
+from karbor.bank.vault.crypto import (
+    HUMAN_KDF,
+    MACHINE_KDF,
+    MAX_KEY_FILE,
+    OVERHEAD,
+    KdfParams,
+    SealKey,
+    make_key_file,
+    parse_key_file,
+    unlock,
+)
+from karbor.bank.vault.documents import Documents
+from karbor.bank.vault.index import Index, Place, build_segment, decode_index
+from karbor.bank.vault.nodes import Node, decode_tree
+from karbor.bank.vault.polynomial import irreducible_polynomial
+from karbor.bank.vault.snapshot import Snapshot, decode_snapshot, encode_snapshot, unix_ns
+from karbor.bank.vault.wireformat import go_time
+from karbor.bank.vault.writer import Writer
+from karbor.errors import BankError, BankForeign, Damaged, InvalidInput, ObjectExists, ObjectMissing
+from karbor.sdk.bank import FEATURE_IF_ABSENT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from karbor.bank.vault.crypto import KeyFile
+    from karbor.bank.vault.index import PackEntry
+    from karbor.bank.vault.pack import BlobKind
+    from karbor.sdk.bank import Bank
+
+_VERSION = 2
+_MAX_CONFIG = 64 << 10
+_MAX_KEYS = 20
+"""As many key files are tried as restic tries."""
+
+
+class Config(msgspec.Struct, frozen=True):
+    """The `config` object; `chunker_polynomial` is restic's, we do not use it."""
+
+    version: int
+    id: str
+    chunker_polynomial: str
+
+
+class KeyInfo(msgspec.Struct, frozen=True):
+    """A key file, without its secret."""
+
+    id: str
+    created: str
+    owner: str
+
+
+def now_utc() -> datetime:
+    """The host's time; the default clock."""
+    return datetime.now(UTC)
+
+
+class Repository:
+    """An open repository below `prefix` of a bank. Every method may be called from many threads."""
+
+    def __init__(
+        self,
+        bank: Bank,
+        prefix: str,
+        key: SealKey,
+        config: Config,
+        *,
+        clock: Callable[[], datetime] = now_utc,
+        random: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        self.bank, self.prefix, self.key, self.config = bank, prefix, key, config
+        self.clock, self.random = clock, random
+        self.documents = Documents(bank, prefix, key)
+        self.index = Index()
+        self._decompressor = Decompressor()
+
+    # --- create and open
+
+    @classmethod
+    def create(
+        cls,
+        bank: Bank,
+        prefix: str,
+        passphrase: str,
+        *,
+        kdf: KdfParams = MACHINE_KDF,
+        clock: Callable[[], datetime] = now_utc,
+        random: Callable[[int], bytes] = os.urandom,
+    ) -> Repository:
+        """Make a new repository; `ObjectExists` where there is one, `BankForeign` where something else lies there."""
+        check_prefix(prefix)
+        _require_vacant(bank, prefix)
+        key = SealKey.generate(random)
+        config = Config(_VERSION, random(32).hex(), f"{irreducible_polynomial(random):x}")
+        _put_key_file(bank, prefix, key, passphrase, kdf, "karbor", clock, random)
+        sealed = key.seal(msgspec.json.encode(config))
+        bank.put(f"{prefix}config", [sealed], if_absent=FEATURE_IF_ABSENT in bank.features)
+        return cls(bank, prefix, key, config, clock=clock, random=random)
+
+    @classmethod
+    def open(
+        cls,
+        bank: Bank,
+        prefix: str,
+        passphrase: str,
+        *,
+        clock: Callable[[], datetime] = now_utc,
+        random: Callable[[int], bytes] = os.urandom,
+    ) -> Repository:
+        """Open a repository; `ObjectMissing` where there is none, `BankForeign` where the passphrase opens no key of it."""
+        check_prefix(prefix)
+        path = f"{prefix}config"
+        sealed = bank.get(path, limit=_MAX_CONFIG)
+        key = _find_key(bank, prefix, passphrase, random)
+        try:
+            config = msgspec.json.decode(key.open(sealed, path), type=Config)
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            raise Damaged(path, "it holds no configuration") from None
+        if config.version != _VERSION:
+            raise BankForeign(f"{path}: repository version {config.version} is not supported, only {_VERSION} is")
+        return cls(bank, prefix, key, config, clock=clock, random=random)
+
+    # --- keys
+
+    def add_key(self, passphrase: str, *, kdf: KdfParams = HUMAN_KDF, owner: str = "karbor") -> str:
+        """Let one more passphrase open the repository; the id of its key file."""
+        return _put_key_file(self.bank, self.prefix, self.key, passphrase, kdf, owner, self.clock, self.random)
+
+    def list_keys(self) -> list[KeyInfo]:
+        """The key files."""
+        return [
+            KeyInfo(name, key.created, key.username)
+            for name, key in (
+                (name, _load_key_file(self.bank, self.prefix, name)) for name in self.documents.names("keys")
+            )
+        ]
+
+    def remove_key(self, key_id: str) -> None:
+        """Let a passphrase no longer open the repository. The last key file cannot be removed."""
+        if list(self.documents.names("keys")) in ([key_id], []):
+            raise InvalidInput("the last key of a repository cannot be removed")
+        self.documents.delete("keys", key_id)
+
+    # --- blobs
+
+    def refresh_index(self) -> bool:
+        """Read the index files that are new and drop what vanished ones held; whether anything changed."""
+        for _ in range(5):
+            names = frozenset(self.documents.names("index"))
+            kept = [segment for segment in self.index.segments if segment.sources <= names]
+            fresh = sorted(names.difference(*(segment.sources for segment in kept)))
+            if not fresh and len(kept) == len(self.index.segments):
+                return False
+            try:
+                packs = (pack for name in fresh for pack in self._index_file(name))
+                built = [build_segment(packs, frozenset(fresh))] if fresh else []
+            except ObjectMissing:  # replaced between the listing and the reading
+                continue
+            self.index.replace([*kept, *built], forget_recent=False)
+            return True
+        raise BankError(f"the index of {self.prefix} changes faster than it can be read")
+
+    def _index_file(self, name: str) -> Iterator[PackEntry]:
+        return decode_index(self.documents.get("index", name), self.documents.path("index", name))
+
+    def load(self, kind: BlobKind, blob_id: bytes) -> bytes:
+        """A blob, checked against its name. `Damaged` or `ObjectMissing` name the bank object that is to blame;
+        where another pack holds the blob too, that one is read.
+        """
+        failure: Damaged | ObjectMissing | None = None
+        for attempt in range(2):
+            if attempt and not self.refresh_index():
+                break
+            for place in self.index.places(kind, blob_id):
+                try:
+                    return self.load_place(blob_id, place)
+                except (Damaged, ObjectMissing) as error:
+                    failure = failure or error
+        raise failure or Damaged(f"{self.prefix}index", f"no index file names the {kind} blob {blob_id.hex()}")
+
+    def load_place(self, blob_id: bytes, place: Place) -> bytes:
+        """A blob from one certain place."""
+        path = self.pack_path(place.pack)
+        if not OVERHEAD < place.length <= MAX_BLOB:
+            raise Damaged(path, f"the index claims a blob of {place.length} bytes")
+        return self.open_blob(blob_id, place, self.bank.get_range(path, place.offset, place.length))
+
+    def open_blob(self, blob_id: bytes, place: Place, box: bytes | memoryview) -> bytes:
+        """A blob from its sealed bytes; `Damaged` naming the pack where they are not this blob."""
+        path = self.pack_path(place.pack)
+        plain = self.key.open(box, path)
+        if place.size:
+            plain = self._decompressor.blob(plain, place.size, path)
+        if hashlib.sha256(plain).digest() != blob_id:
+            raise Damaged(path, f"the blob at {place.offset} is not {blob_id.hex()}")
+        return plain
+
+    def load_tree(self, tree: bytes) -> list[Node]:
+        """The nodes of a tree."""
+        return decode_tree(self.load("tree", tree), f"{self.prefix}tree/{tree.hex()}")
+
+    def pack_path(self, pack: bytes) -> str:
+        """The bank key of a pack."""
+        name = pack.hex()
+        return f"{self.prefix}data/{name[:2]}/{name}"
+
+    def writer(
+        self,
+        level: int = 3,
+        *,
+        throttle: Callable[[int], None] | None = None,
+        dead: frozenset[bytes] = frozenset(),
+    ) -> Writer:
+        """A writer at a zstd level (0: none). `throttle` is called with a number of bytes before they are sent and may
+        wait; `dead` are packs that prune has marked: what lies in them is written again.
+        """
+        self.refresh_index()
+        return Writer(self, level=level, throttle=throttle, dead=dead)
+
+    # --- snapshots
+
+    def snapshots(self) -> Iterator[tuple[str, Snapshot]]:
+        """(id, snapshot) of every snapshot, in order of ids. Load the index after, not before, listing them."""
+        for name in self.documents.names("snapshots"):
+            try:
+                yield name, self.snapshot(name)
+            except ObjectMissing:  # forgotten meanwhile
+                continue
+
+    def snapshot(self, snapshot_id: str) -> Snapshot:
+        """One snapshot."""
+        raw = self.documents.get("snapshots", snapshot_id)
+        return decode_snapshot(raw, self.documents.path("snapshots", snapshot_id))
+
+    def prepare_snapshot(self, snapshot: Snapshot) -> tuple[str, bytes]:
+        """The id and the sealed bytes of a snapshot, to be journalled before `put_snapshot` is called."""
+        return self.documents.seal(encode_snapshot(snapshot))
+
+    def put_snapshot(self, snapshot_id: str, sealed: bytes) -> None:
+        """Commit: from now on the snapshot exists. Everything it refers to must have been flushed; may be repeated."""
+        if hashlib.sha256(sealed).hexdigest() != snapshot_id:
+            raise InvalidInput("these are not the bytes of this snapshot")
+        self.documents.put_sealed("snapshots", snapshot_id, sealed)
+
+    def forget(self, snapshot_id: str) -> None:
+        """Delete a snapshot; its data stays until prune."""
+        self.documents.delete("snapshots", snapshot_id)
+
+
+def check_prefix(prefix: str) -> None:
+    """Refuse a prefix that is not a folder of the bank."""
+    if not prefix.endswith("/") or prefix.startswith("/") or "//" in prefix:
+        raise InvalidInput(f"a repository's prefix is a folder like 'provider/project-g1/', not {prefix!r}")
+
+
+def _require_vacant(bank: Bank, prefix: str) -> None:
+    """Where a creation was cut off, key files may lie about; anything more must not be written over."""
+    for stat in bank.list(prefix):
+        name = stat.key.removeprefix(prefix)
+        if name == "config":
+            raise ObjectExists(stat.key, hint="the repository exists: open it")
+        if not name.startswith("keys/"):
+            raise BankForeign(f"{stat.key} lies where a repository shall be made, and there is no {prefix}config")
+    for stat in list(bank.list(f"{prefix}keys/")):
+        bank.delete(stat.key)
+
+
+def _put_key_file(
+    bank: Bank,
+    prefix: str,
+    key: SealKey,
+    passphrase: str,
+    kdf: KdfParams,
+    owner: str,
+    clock: Callable[[], datetime],
+    random: Callable[[int], bytes],
+) -> str:
+    created = go_time(unix_ns(clock()))
+    raw = make_key_file(key, passphrase, kdf, created=created, owner=owner, random=random)
+    name = hashlib.sha256(raw).hexdigest()
+    bank.put(f"{prefix}keys/{name}", [raw])
+    return name
+
+
+def _load_key_file(bank: Bank, prefix: str, name: str) -> KeyFile:
+    path = f"{prefix}keys/{name}"
+    raw = bank.get(path, limit=MAX_KEY_FILE)
+    if hashlib.sha256(raw).hexdigest() != name:
+        raise Damaged(path, "its hash is not its name")
+    return parse_key_file(raw, path)
+
+
+def _find_key(bank: Bank, prefix: str, passphrase: str, random: Callable[[int], bytes]) -> SealKey:
+    damage: Damaged | None = None
+    for _, stat in zip(range(_MAX_KEYS), bank.list(f"{prefix}keys/"), strict=False):
+        try:
+            file = _load_key_file(bank, prefix, stat.key.rpartition("/")[2])
+            if (key := unlock(file, passphrase, stat.key, random=random)) is not None:
+                return key
+        except Damaged as error:
+            damage = error
+    raise damage or BankForeign(
+        f"the passphrase opens no key of the repository {prefix}",
+        hint="the provider's root key or generation may be another",
+    )
