@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from karbor.bank.vault.crypto import KeyFile
     from karbor.bank.vault.index import PackEntry
     from karbor.bank.vault.pack import BlobKind
+    from karbor.domain.clock import Clock
     from karbor.sdk.bank import Bank
 
 _VERSION = 2
@@ -61,11 +61,6 @@ class KeyInfo(msgspec.Struct, frozen=True):
     owner: str
 
 
-def now_utc() -> datetime:
-    """The host's time; the default clock."""
-    return datetime.now(UTC)
-
-
 class Repository:
     """An open repository below `prefix` of a bank. Every method may be called from many threads."""
 
@@ -76,7 +71,7 @@ class Repository:
         key: SealKey,
         config: Config,
         *,
-        clock: Callable[[], datetime] = now_utc,
+        clock: Clock,
         random: Callable[[int], bytes] = os.urandom,
     ) -> None:
         self.bank, self.prefix, self.key, self.config = bank, prefix, key, config
@@ -95,7 +90,7 @@ class Repository:
         passphrase: str,
         *,
         kdf: KdfParams = MACHINE_KDF,
-        clock: Callable[[], datetime] = now_utc,
+        clock: Clock,
         random: Callable[[int], bytes] = os.urandom,
     ) -> Repository:
         """Make a new repository; `ObjectExists` where there is one, `BankForeign` where something else lies there."""
@@ -115,7 +110,7 @@ class Repository:
         prefix: str,
         passphrase: str,
         *,
-        clock: Callable[[], datetime] = now_utc,
+        clock: Clock,
         random: Callable[[int], bytes] = os.urandom,
     ) -> Repository:
         """Open a repository; `ObjectMissing` where there is none, `BankForeign` where the passphrase opens no key of it."""
@@ -283,10 +278,10 @@ def _put_key_file(
     passphrase: str,
     kdf: KdfParams,
     owner: str,
-    clock: Callable[[], datetime],
+    clock: Clock,
     random: Callable[[int], bytes],
 ) -> str:
-    created = go_time(unix_ns(clock()))
+    created = go_time(unix_ns(clock.now()))
     raw = make_key_file(key, passphrase, kdf, created=created, owner=owner, random=random)
     name = hashlib.sha256(raw).hexdigest()
     bank.put(f"{prefix}keys/{name}", [raw])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import contextmanager
-from datetime import timedelta
 from threading import Lock
 from typing import TYPE_CHECKING, Self
 
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from karbor.bank.vault.repository import Repository
     from karbor.sdk.bank import Buffer
 
-_INDEX_EVERY = timedelta(minutes=5)
+_INDEX_EVERY = 300.0
 
 
 class _Slot:
@@ -57,7 +56,7 @@ class Writer:
         self._slots: dict[BlobKind, list[_Slot]] = {"data": [], "tree": []}
         self._claimed: dict[BlobKind, set[bytes]] = {"data": set(), "tree": set()}
         self._packs: list[PackEntry] = []
-        self._indexed = repository.clock()
+        self._indexed = repository.clock.monotonic()
         self._lock = Lock()
         self._index_lock = Lock()
         self._failed = False
@@ -147,7 +146,7 @@ class Writer:
         with self._lock:
             self._packs.append(PackEntry(pack_id, blobs))
             count = sum(len(pack.blobs) for pack in self._packs)
-        if count >= INDEX_BLOBS or self.repository.clock() - self._indexed > _INDEX_EVERY:
+        if count >= INDEX_BLOBS or self.repository.clock.monotonic() - self._indexed > _INDEX_EVERY:
             self._write_index()
 
     def _put(self, key: str, data: Buffer) -> None:
@@ -171,7 +170,7 @@ class Writer:
         with self._index_lock:
             with self._lock:
                 packs, self._packs = self._packs, []
-            self._indexed = self.repository.clock()
+            self._indexed = self.repository.clock.monotonic()
             if not packs:
                 return
             name, sealed = self.repository.documents.seal(encode_index(packs))
