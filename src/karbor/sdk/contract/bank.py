@@ -229,8 +229,8 @@ class BankContract:
             except ZeroDivisionError:
                 continue
             _expect(False, "the error of the caller's own parts reaches the caller")
-        _expect(reader.get("kept", limit=_MIB) == b"before", "the object that existed is as it was")
-        _refuses(ObjectMissing, reader.get, "half", limit=_MIB)
+        _expect(reader.get("kept", limit=9 * _MIB) == b"before", "the object that existed is as it was")
+        _refuses(ObjectMissing, reader.get, "half", limit=9 * _MIB)
         self._expect_listed("", ["kept"])
 
     def test_readers_see_the_whole_object_or_none(self) -> None:
