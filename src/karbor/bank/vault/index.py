@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
+from karbor.bank.vault.codec import MAX_BLOB
 from karbor.bank.vault.crypto import OVERHEAD
 from karbor.bank.vault.pack import Blob, BlobKind
 from karbor.bank.vault.wireformat import id_of
@@ -23,14 +25,14 @@ from karbor.errors import Damaged
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    import numpy.typing as npt
-
 INDEX_BLOBS = 50_000
 """Blobs in one index file."""
 
 ROW = np.dtype([("id", "V32"), ("pack", "<u4"), ("offset", "<u4"), ("length", "<u4"), ("size", "<u4")])
-TREE_BIT = 1 << 31
+_TREE = 1 << 31
+TREE_BIT = np.uint32(_TREE)
 """Set in `pack` of a row whose blob is a tree; the rest is the pack's number in its segment."""
+PACK_MASK = ~TREE_BIT
 _PLACE = struct.Struct("<IIII")
 
 
@@ -46,6 +48,30 @@ class Place(msgspec.Struct, frozen=True, gc=False):
     def plain_size(self) -> int:
         """Bytes of the blob as it was saved."""
         return self.size or self.length - OVERHEAD
+
+
+TABLE = np.dtype([("pack", "<i8"), ("offset", "<u4"), ("length", "<u4"), ("size", "<u4")])
+
+
+class Located(msgspec.Struct, frozen=True):
+    """Where many blobs lie. `table` has a row of `TABLE` for each: `pack` is a position in `packs`, -1 where the blob is
+    in no pack; the rest is as in `Place`.
+    """
+
+    packs: list[bytes]
+    table: npt.NDArray[np.void]
+
+    @property
+    def missing(self) -> npt.NDArray[np.intp]:
+        """The positions of the blobs that are in no pack."""
+        return np.flatnonzero(self.table["pack"] < 0)
+
+    @property
+    def plain_sizes(self) -> npt.NDArray[np.int64]:
+        """Bytes of each blob as it was saved; 0 where it is missing."""
+        size = self.table["size"].astype(np.int64)
+        raw = np.maximum(self.table["length"].astype(np.int64) - OVERHEAD, 0)
+        return np.where(size > 0, size, raw)
 
 
 class PackEntry(msgspec.Struct, frozen=True):
@@ -96,8 +122,10 @@ def decode_index(raw: bytes, name: str) -> Iterator[PackEntry]:
 
 
 def _blob(wire: _WireBlob) -> Blob:
-    limit = 1 << 32
-    if not (0 <= wire.offset < limit and OVERHEAD < wire.length < limit and 0 <= wire.uncompressed_length < limit):
+    sane = (
+        0 <= wire.offset < 1 << 32 and OVERHEAD < wire.length <= MAX_BLOB and 0 <= wire.uncompressed_length <= MAX_BLOB
+    )
+    if not sane:
         raise ValueError("a blob has an impossible place")
     return Blob(wire.type, id_of(wire.id), wire.offset, wire.length, wire.uncompressed_length)
 
@@ -127,30 +155,29 @@ class Segment:
         while at < len(self._keys) and self._keys[at] == key:
             start = at * ROW.itemsize
             pack, offset, length, size = _PLACE.unpack_from(self._rows, start + 32)
-            if self._rows[start : start + 32] == blob_id and bool(pack & TREE_BIT) == (kind == "tree"):
-                yield Place(self.packs[pack & ~TREE_BIT].tobytes(), offset, length, size)
+            if self._rows[start : start + 32] == blob_id and bool(pack & _TREE) == (kind == "tree"):
+                yield Place(self.packs[pack & ~_TREE].tobytes(), offset, length, size)
             at += 1
 
-    def holds(self, kind: BlobKind, ids: npt.NDArray[np.void], except_in: frozenset[bytes]) -> npt.NDArray[np.bool_]:
-        """Which ids are surely in a pack that is not one of `except_in`; only the first of equal keys is looked at."""
+    def match(
+        self, kind: BlobKind, ids: npt.NDArray[np.void], except_in: frozenset[bytes]
+    ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.void]]:
+        """Which ids are surely in a pack that is not one of `except_in`, and their rows. Of equal keys only the first
+        is looked at.
+        """
         if not len(self.rows):
-            return np.zeros(len(ids), np.bool_)
+            return np.zeros(len(ids), np.bool_), self.rows
         found = self.rows[np.minimum(np.searchsorted(self.keys, keys_of(ids)), len(self.rows) - 1)]
-        good: npt.NDArray[np.bool_] = (found["id"] == ids) & ((found["pack"] & TREE_BIT != 0) == (kind == "tree"))
+        good = (found["id"] == ids) & ((found["pack"] & TREE_BIT != 0) == (kind == "tree"))
         if except_in:
             excepted = np.isin(self.packs, np.frombuffer(b"".join(except_in), "V32"))
-            good &= ~excepted[found["pack"] & ~np.uint32(TREE_BIT)]
-        return good
+            good &= ~excepted[found["pack"] & PACK_MASK]
+        return good, found[good]
 
 
 def keys_of(ids: npt.NDArray[np.void]) -> npt.NDArray[np.uint64]:
     """The first eight bytes of each id as a number that sorts as the ids do."""
     return np.ascontiguousarray(ids).view(np.uint8).reshape(-1, 32)[:, :8].copy().view(">u8")[:, 0].astype(np.uint64)
-
-
-def packed_ids(content: bytes) -> npt.NDArray[np.void]:
-    """An array view of ids of 32 bytes each."""
-    return np.frombuffer(content, "V32")
 
 
 def build_segment(packs: Iterable[PackEntry], sources: frozenset[str]) -> Segment:
@@ -160,7 +187,7 @@ def build_segment(packs: Iterable[PackEntry], sources: frozenset[str]) -> Segmen
     for number, pack in enumerate(packs):
         pack_ids += pack.id
         for blob in pack.blobs:
-            flag = TREE_BIT if blob.kind == "tree" else 0
+            flag = _TREE if blob.kind == "tree" else 0
             raw += blob.id + _PLACE.pack(number | flag, blob.offset, blob.length, blob.size)
     return sorted_segment(np.frombuffer(bytes(raw), ROW), np.frombuffer(bytes(pack_ids), "V32"), sources)
 
@@ -208,18 +235,33 @@ class Index:
 
     def has(self, kind: BlobKind, blob_id: bytes, *, except_in: frozenset[bytes] = frozenset()) -> bool:
         """Whether the blob lies in some pack that is not one of `except_in`."""
-        return any(place.pack not in except_in for place in self.places(kind, blob_id))
+        return self.place(kind, blob_id, except_in=except_in) is not None
 
-    def missing(
-        self, kind: BlobKind, content: bytes, *, except_in: frozenset[bytes] = frozenset()
-    ) -> npt.NDArray[np.intp]:
-        """The positions in `content` (ids of 32 bytes each) of the blobs that `has` denies; in one batch."""
-        ids = packed_ids(content)
-        unknown = np.arange(len(ids))
+    def place(self, kind: BlobKind, blob_id: bytes, *, except_in: frozenset[bytes] = frozenset()) -> Place | None:
+        """One place of the blob in a pack that is not one of `except_in`."""
+        return next((place for place in self.places(kind, blob_id) if place.pack not in except_in), None)
+
+    def locate(self, kind: BlobKind, content: bytes, *, except_in: frozenset[bytes] = frozenset()) -> Located:
+        """Where each blob of `content` (ids of 32 bytes each) lies, in one batch; in no pack of `except_in`."""
+        ids = np.frombuffer(content, "V32")
+        table = np.zeros(len(ids), TABLE)
+        table["pack"] = -1
+        packs: list[bytes] = []
         for segment in self.segments:
-            if len(unknown):
-                unknown = unknown[~segment.holds(kind, ids[unknown], except_in)]
-        return np.array([i for i in unknown if not self.has(kind, ids[i].tobytes(), except_in=except_in)], np.intp)
+            rest = np.flatnonzero(table["pack"] < 0)
+            good, rows = segment.match(kind, ids[rest], except_in)
+            used, pack = np.unique(rows["pack"] & PACK_MASK, return_inverse=True)
+            chosen = rest[good]
+            table["pack"][chosen] = pack + len(packs)
+            for field in ("offset", "length", "size"):
+                table[field][chosen] = rows[field]
+            packs += [segment.packs[number].tobytes() for number in used]
+        for position in np.flatnonzero(table["pack"] < 0):
+            place = self.place(kind, ids[position].tobytes(), except_in=except_in)
+            if place is not None:
+                table[position] = (len(packs), place.offset, place.length, place.size)
+                packs.append(place.pack)
+        return Located(packs, table)
 
     def __len__(self) -> int:
         return sum(map(len, self.segments)) + len(self._recent)

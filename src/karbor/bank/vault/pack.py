@@ -61,8 +61,8 @@ class PackBuilder:
         """Whether it is time to take the pack."""
         return self._end >= PACK_TARGET or len(self._blobs) >= _MAX_PACK_BLOBS
 
-    def add(self, blob_id: bytes, plain: Buffer) -> None:
-        """Compress and seal one blob into the pack."""
+    def add(self, blob_id: bytes, plain: Buffer) -> int:
+        """Compress and seal one blob into the pack; its sealed length."""
         if not 0 < len(plain) <= MAX_BLOB:
             raise InvalidInput(f"a blob of {len(plain)} bytes cannot be stored")
         packed = self._compressor.blob(plain)
@@ -74,6 +74,7 @@ class PackBuilder:
             length = self._key.seal_into(stored, view[self._end :])
         self._blobs.append(Blob(self.kind, blob_id, self._end, length, 0 if packed is None else len(plain)))
         self._end += length
+        return length
 
     def _reserve(self, room: int) -> None:
         if self._end + room > len(self._buffer):

@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING, Self
 from karbor.bank.vault.index import INDEX_BLOBS, PackEntry, encode_index
 from karbor.bank.vault.nodes import encode_tree
 from karbor.bank.vault.pack import PackBuilder
-from karbor.errors import BankError, InvalidInput
+from karbor.errors import BankError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from types import TracebackType
 
-    import numpy as np
-    import numpy.typing as npt
-
+    from karbor.bank.vault.index import Located
     from karbor.bank.vault.nodes import Node
     from karbor.bank.vault.pack import BlobKind
     from karbor.bank.vault.repository import Repository
@@ -73,15 +71,18 @@ class Writer:
 
     def save(self, kind: BlobKind, data: Buffer) -> bytes:
         """Store a blob unless it is there already; its id. It is durable after the next `flush`."""
+        return self.store(kind, data)[0]
+
+    def store(self, kind: BlobKind, data: Buffer) -> tuple[bytes, int]:
+        """As `save`: the id, and the sealed bytes that were added (0 where it was there already)."""
         blob_id = hashlib.sha256(data).digest()
-        if not data:
-            raise InvalidInput("an empty blob cannot be stored")
-        if not self.has(kind, blob_id) and self._claim(kind, blob_id):
-            with self._slot(kind) as slot:
-                slot.builder.add(blob_id, data)
-                if slot.builder.full:
-                    self._send(slot)
-        return blob_id
+        if self.has(kind, blob_id) or not self._claim(kind, blob_id):
+            return blob_id, 0
+        with self._slot(kind) as slot:
+            added = slot.builder.add(blob_id, data)
+            if slot.builder.full:
+                self._send(slot)
+        return blob_id, added
 
     def save_tree(self, nodes: Iterable[Node]) -> bytes:
         """Store a directory; its id. Nodes come strictly ascending by name."""
@@ -91,11 +92,11 @@ class Writer:
         """Whether the blob is in the repository or claimed by this writer, so that `save` would do nothing."""
         return blob_id in self._claimed[kind] or self.repository.index.has(kind, blob_id, except_in=self._dead)
 
-    def missing(self, kind: BlobKind, content: bytes) -> npt.NDArray[np.intp]:
-        """The positions in `content` (ids of 32 bytes each) of blobs that are not in the repository: what a file or an
-        image inherits from its predecessor must be there. One batch.
+    def locate(self, kind: BlobKind, content: bytes) -> Located:
+        """Where the blobs of `content` (ids of 32 bytes each) lie, in one batch. What a file or an image inherits from
+        its predecessor must not be among the `missing`.
         """
-        return self.repository.index.missing(kind, content, except_in=self._dead)
+        return self.repository.index.locate(kind, content, except_in=self._dead)
 
     def flush(self) -> None:
         """Send every pack and the index of what was sent. What was saved before the call is durable when it returns."""
