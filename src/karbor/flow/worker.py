@@ -15,7 +15,7 @@ import msgspec
 from karbor.domain.operation import Reason
 from karbor.errors import Cancelled, KarborError, LeaseLost, PluginError
 from karbor.flow.lease import Lease
-from karbor.flow.model import Done, Fail, Park, Retry
+from karbor.flow.model import Fail, Park, Retry
 from karbor.sdk.op import Parked
 
 if TYPE_CHECKING:
@@ -63,6 +63,11 @@ class Claim:
         """The worker is stopping: leave at the next opportunity."""
         return self._worker.stopping.is_set()
 
+    @property
+    def last_try(self) -> bool:
+        """A failure now is final, retryable or not."""
+        return self.step.tries + 1 >= self._worker.options.max_tries
+
     def report(self, done: int, total: int, what: str) -> None:
         """Remember how far the step is; written with the next report."""
         self._worker.figures[(self.step.run_id, self.step.seq)] = (done, total, what)
@@ -92,7 +97,7 @@ class Worker:
         self._handler = handler
         self._host, self._pid = host, pid
         self._clock, self._random, self._log = clock, random, log
-        self._options = options
+        self.options = options
         self._todo: queue.SimpleQueue[Claim | None] = queue.SimpleQueue()
         self._ended: queue.SimpleQueue[tuple[Claim, Outcome | None]] = queue.SimpleQueue()
         self._held: dict[tuple[str, int], Claim] = {}
@@ -103,7 +108,7 @@ class Worker:
         self._journal.enlist(self.worker_id, self._host, self._pid)
         self.lease.renew(self._clock.monotonic())
         heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
-        hands = [threading.Thread(target=self._work, name=f"step-{i}", daemon=True) for i in range(self._options.threads)]
+        hands = [threading.Thread(target=self._work, name=f"step-{i}", daemon=True) for i in range(self.options.threads)]
         for thread in [heart, *hands]:
             thread.start()
         try:
@@ -118,12 +123,12 @@ class Worker:
         while not self.stopping.is_set() and self.lease.left() > 0:
             now = self._clock.monotonic()
             try:
-                if now - expired >= self._options.lease / 3:
+                if now - expired >= self.options.lease / 3:
                     expired = now
                     taken = self._journal.expire()
                     if taken:
                         self._log.warning("steps taken over", extra={"event": "takeover", "steps": taken})
-                if now - reported >= self._options.report:
+                if now - reported >= self.options.report:
                     reported = now
                     self._report()
                 busy = self._claim()
@@ -132,12 +137,12 @@ class Worker:
                     raise
                 self._log.warning("database does not answer: %s", error, extra={"event": "database"})
                 busy = False
-                self._clock.sleep(self._options.idle)
-            self._commit(wait=0.005 if busy else self._options.idle)
+                self._clock.sleep(self.options.idle)
+            self._commit(wait=0.005 if busy else self.options.idle)
 
     def _claim(self) -> bool:
-        room = self._options.batch - len(self._held)
-        if room < max(1, self._options.batch // 4):
+        room = self.options.batch - len(self._held)
+        if room < max(1, self.options.batch // 4):
             return True
         steps = self._journal.claim(self.worker_id, room)
         for step in steps:
@@ -151,7 +156,7 @@ class Worker:
         ended: list[tuple[Claim, Outcome | None]] = []
         try:
             ended.append(self._ended.get(timeout=wait))
-            while len(ended) < 2 * self._options.batch:
+            while len(ended) < 2 * self.options.batch:
                 ended.append(self._ended.get_nowait())
         except queue.Empty:
             pass
@@ -195,7 +200,7 @@ class Worker:
                 claim.cancelled.set()
 
     def _beat(self) -> None:
-        while not self._beating.wait(self._options.heartbeat):
+        while not self._beating.wait(self.options.heartbeat):
             began = self._clock.monotonic()
             try:
                 alive = self._journal.heartbeat(self.worker_id)
@@ -241,8 +246,8 @@ class Worker:
             resource=step.resource,
             step=step.action,
         )
-        if error.retryable and step.tries + 1 < self._options.max_tries and not isinstance(error, Cancelled):
-            limit = min(self._options.backoff_limit, self._options.backoff * 2**step.tries)
+        if error.retryable and not claim.last_try and not isinstance(error, Cancelled):
+            limit = min(self.options.backoff_limit, self.options.backoff * 2**step.tries)
             return Retry(seconds=limit * (0.5 + self._random.uniform() / 2), reason=reason)
         return Fail(reason=reason)
 
@@ -251,11 +256,9 @@ class Worker:
         self.stopping.set()
         for _ in hands:
             self._todo.put(None)
-        deadline = self._clock.monotonic() + self._options.drain
+        deadline = self._clock.monotonic() + self.options.drain
         while self._held and self.lease.left() > 0 and self._clock.monotonic() < deadline:
             self._commit(wait=0.1)
         if self.lease.left() > 0:
             self._journal.leave(self.worker_id)
 
-
-__all__ = ["Claim", "Done", "Worker", "WorkerOptions"]

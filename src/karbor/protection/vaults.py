@@ -60,7 +60,7 @@ class Vaults:
                     provider.bank,
                     prefix_of(provider.id, project_id),
                     self.passphrase(provider, project_id),
-                    clock=self._clock.now,
+                    clock=self._clock,
                     random=self._random.token,
                 )
             except ObjectExists:  # another process was faster
@@ -77,6 +77,6 @@ class Vaults:
             provider.bank,
             prefix_of(provider.id, project_id),
             self.passphrase(provider, project_id),
-            clock=self._clock.now,
+            clock=self._clock,
             random=self._random.token,
         )

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from karbor.domain.checkpoint import Consistency, DataLocation
     from karbor.domain.clock import Clock
+    from karbor.domain.operation import Operation
+    from karbor.sdk.protectable import Session
     from karbor.sdk.vault import Vault
 
 T = TypeVar("T")
@@ -41,14 +43,22 @@ class Look(Protocol):
     """What a pre-flight is given: eyes without hands."""
 
     resource: Resource
-    options: Mapping[str, Any]
-    """The caller's parameters for this resource, parsed by the plugin's own schema."""
     children: tuple[Resource, ...]
     """The direct dependents in the graph."""
-    saved: Mapping[str, Any]
-    """What the resource's protect saved; empty before."""
     project_id: str
+    session: Session
+    """The caller's connection to the cloud, where there is one."""
     clock: Clock
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """The caller's parameters for this resource, parsed by the plugin's own schema."""
+        ...
+
+    @property
+    def saved(self) -> Mapping[str, Any]:
+        """What the resource's protect saved; empty before."""
+        ...
 
 
 class Restored(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,18 +72,34 @@ class Op(Protocol):
     """One hook of one resource at work."""
 
     resource: Resource
-    options: Mapping[str, Any]
     children: tuple[Resource, ...]
     parents: tuple[Resource, ...]
-    saved: Mapping[str, Any]
-    """The resource's document: what was saved so far (protect) or with the checkpoint (restore, verify, delete)."""
     project_id: str
     checkpoint_id: str
-    operation: str
+    operation: Operation
+    session: Session
+    """The connection to the cloud in the caller's name, where there is one."""
     clock: Clock
-    vault: Vault
-    scratch: Path
-    """An empty directory (0700) on the worker, removed after the hook; nothing in it survives a replay."""
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """The caller's parameters for this resource, parsed by the plugin's own schema."""
+        ...
+
+    @property
+    def saved(self) -> Mapping[str, Any]:
+        """The resource's document: what was saved so far (protect) or with the checkpoint (restore, verify, delete)."""
+        ...
+
+    @property
+    def vault(self) -> Vault:
+        """The bytes of this resource."""
+        ...
+
+    @property
+    def scratch(self) -> Path:
+        """An empty directory (0700) on the worker, removed after the hook; nothing in it survives a replay."""
+        ...
 
     def once(self, name: str, make: Callable[[str], T], find: Callable[[str], T | None]) -> T:
         """Make something exactly once. `make(tag)` creates it with `tag` in the create call itself; `find(tag)` looks
