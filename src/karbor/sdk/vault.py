@@ -150,7 +150,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     """Bytes that are not UTF-8 stand as surrogate escapes."""
-    type: Literal["file", "dir", "symlink", "dev", "chardev", "fifo", "socket"]
+    type: Literal["file", "dir", "symlink", "dev", "chardev", "fifo", "socket", "irregular"]
     size: int = 0
     mode: int = 0
     """POSIX permission and set-id bits."""

@@ -34,11 +34,11 @@ _GAP = 64 << 10
 
 
 class Content:
-    """The blobs of one or more file nodes, one after another: `size` bytes. An `ImageReader`."""
+    """The data blobs that `ids` names, 32 bytes each, one after another: `size` bytes. An `ImageReader`."""
 
-    def __init__(self, repository: Repository, nodes: Iterable[Node]) -> None:
+    def __init__(self, repository: Repository, ids: bytes) -> None:
         self._repository = repository
-        self.ids = b"".join(node.content for node in nodes)
+        self.ids = ids
         located = repository.index.locate("data", self.ids)
         if located.missing.size and repository.refresh_index():
             located = repository.index.locate("data", self.ids)
@@ -54,6 +54,18 @@ class Content:
         self._cache: OrderedDict[int, bytes] = OrderedDict()
         self._cached = 0
         self._lock = Lock()
+
+    @classmethod
+    def of(cls, repository: Repository, nodes: Iterable[Node]) -> Content:
+        """The content of file nodes, one after another; `Damaged` where their blobs are not of their size."""
+        parts = tuple(nodes)
+        content = cls(repository, b"".join(node.content for node in parts))
+        if content.size != sum(node.size for node in parts):
+            names = ", ".join(node.name.decode("utf-8", "replace") for node in parts)
+            raise Damaged(
+                f"{repository.prefix}index", f"the blobs of {names} have {content.size} bytes, the nodes say otherwise"
+            )
+        return content
 
     def __len__(self) -> int:
         return len(self.sizes)

@@ -97,9 +97,17 @@ class Repository:
         _require_vacant(bank, prefix)
         key = SealKey.generate(random)
         config = Config(_VERSION, random(32).hex(), f"{irreducible_polynomial(random):x}")
-        _put_key_file(bank, prefix, key, passphrase, kdf, "karbor", clock, random)
-        sealed = key.seal(msgspec.json.encode(config))
-        bank.put(f"{prefix}config", [sealed], if_absent=FEATURE_IF_ABSENT in bank.features)
+        key_id = _put_key_file(bank, prefix, key, passphrase, kdf, "karbor", clock, random)
+        try:
+            sealed = key.seal(msgspec.json.encode(config))
+            bank.put(f"{prefix}config", [sealed], if_absent=FEATURE_IF_ABSENT in bank.features)
+        except ObjectExists:  # another process was faster; this key opens nothing
+            bank.delete(f"{prefix}keys/{key_id}")
+            raise
+        # Keys of creations that were cut off, or that lost: plain restic would take one of them for this one's.
+        for stat in list(bank.list(f"{prefix}keys/")):
+            if not stat.key.endswith(key_id):
+                bank.delete(stat.key)
         return cls(bank, prefix, key, config, clock=clock, random=random)
 
     @classmethod
@@ -116,9 +124,9 @@ class Repository:
         check_prefix(prefix)
         path = f"{prefix}config"
         sealed = bank.get(path, limit=_MAX_CONFIG)
-        key = _find_key(bank, prefix, passphrase, random)
+        key, plain = _unlock_config(bank, prefix, passphrase, sealed, random)
         try:
-            config = msgspec.json.decode(key.open(sealed, path), type=Config)
+            config = msgspec.json.decode(plain, type=Config)
         except (msgspec.MsgspecError, ValueError, RecursionError):
             raise Damaged(path, "it holds no configuration") from None
         if config.version != _VERSION:
@@ -268,8 +276,6 @@ def _require_vacant(bank: Bank, prefix: str) -> None:
             raise ObjectExists(stat.key, hint="the repository exists: open it")
         if not name.startswith("keys/"):
             raise BankForeign(f"{stat.key} lies where a repository shall be made, and there is no {prefix}config")
-    for stat in list(bank.list(f"{prefix}keys/")):
-        bank.delete(stat.key)
 
 
 def _put_key_file(
@@ -297,13 +303,16 @@ def _load_key_file(bank: Bank, prefix: str, name: str) -> KeyFile:
     return parse_key_file(raw, path)
 
 
-def _find_key(bank: Bank, prefix: str, passphrase: str, random: Callable[[int], bytes]) -> SealKey:
+def _unlock_config(
+    bank: Bank, prefix: str, passphrase: str, sealed: bytes, random: Callable[[int], bytes]
+) -> tuple[SealKey, bytes]:
+    """The master key and the opened configuration; a key that opens no configuration is one that lost a creation."""
     damage: Damaged | None = None
     for _, stat in zip(range(_MAX_KEYS), bank.list(f"{prefix}keys/"), strict=False):
         try:
             file = _load_key_file(bank, prefix, stat.key.rpartition("/")[2])
             if (key := unlock(file, passphrase, stat.key, random=random)) is not None:
-                return key
+                return key, key.open(sealed, f"{prefix}config")
         except Damaged as error:
             damage = error
     raise damage or BankForeign(
