@@ -62,6 +62,8 @@ class Restore(msgspec.Struct, frozen=True, kw_only=True):
     resources_status: dict[str, str] = msgspec.field(default_factory=dict)
     """By the key of the new resource, as v1 has it."""
     resources_reason: dict[str, str] = msgspec.field(default_factory=dict)
+    places: tuple[str, ...] = ()
+    """What it writes to, as its pre-flight named it: no other restore writes there meanwhile."""
     restored: dict[str, str] = msgspec.field(default_factory=dict)
     """Key of the original → key of the new resource."""
     reason: str = ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -11,7 +12,6 @@ from karbor.errors import InvalidInput
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
-    from datetime import datetime
 
 Parameters = dict[str, dict[str, Any]]
 """Options by resource type or resource key; values are scalars with their types kept."""

@@ -44,6 +44,8 @@ class NewRun(msgspec.Struct, frozen=True, kw_only=True):
     project_id: str
     provider_id: str
     checkpoint_id: str
+    object_id: str
+    """What the run is about: the restore, verification or checkpoint by which users ask for it."""
     input: bytes
     priority: int = 1
     """Smaller goes first: 0 restore, cancel and undo; 1 protect; 2 verify, delete and prune."""
