@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 _HOST_TYPES = "Karbor::Host::"
 
 
-class HostSession(msgspec.Struct, frozen=True, kw_only=True):
+class HostSession(msgspec.Struct, kw_only=True):
     """The session of a caller where there is no cloud."""
 
     project_id: str
@@ -155,9 +155,7 @@ class Application:
     @cached_property
     def handler(self) -> StepHandler:
         """What the worker's steps do."""
-        endings = Endings(
-            self.journal, self.catalogue, self.clock, host=self.settings.host, independence=independence
-        )
+        endings = Endings(self.journal, self.catalogue, self.clock, host=self.settings.host, independence=independence)
         return StepHandler(
             runs=Runs(self.providers, self.vaults, self.journal),
             journal=self.journal,
@@ -183,7 +181,9 @@ class Application:
         path = self.settings.token_file
         try:
             if path.stat().st_mode & 0o077:
-                raise InvalidInput(f"token file {path} can be read by others; its mode must be 0600", field="token_file")
+                raise InvalidInput(
+                    f"token file {path} can be read by others; its mode must be 0600", field="token_file"
+                )
             return path.read_text().strip()
         except OSError as error:
             raise InvalidInput(f"token file {path} cannot be read: {error.strerror}", field="token_file") from error

@@ -49,7 +49,9 @@ _BANK_SURVIVES: frozenset[Loss] = frozenset({"resource", "project", "back end"})
 class Provider:
     """One provider: its bank (opened at first use) and its plugins by resource type."""
 
-    def __init__(self, sections: Sections, source: str, open_bank: Callable[[], Bank], plugins: list[Protection]) -> None:
+    def __init__(
+        self, sections: Sections, source: str, open_bank: Callable[[], Bank], plugins: list[Protection]
+    ) -> None:
         own = sections["provider"]
         self.id = _one(own, "id", source)
         self.name = _one(own, "name", source)
@@ -199,9 +201,7 @@ def _parse(path: Path) -> Sections:
     return sections
 
 
-def _options(
-    sections: Sections, defaults: Mapping[str, Mapping[str, str]], name: str, plugin: Any
-) -> dict[str, str]:
+def _options(sections: Sections, defaults: Mapping[str, Mapping[str, str]], name: str, plugin: Any) -> dict[str, str]:
     section = getattr(plugin, "section", name)
     given = {key: values[-1] for known in (name, section) for key, values in sections.get(known, {}).items()}
     return {**defaults.get("*", {}), **defaults.get(section, {}), **given}
@@ -223,7 +223,9 @@ def _chunk_size(text: str, source: str) -> int:
 
 def _level(text: str, source: str) -> int:
     if text not in {str(level) for level in range(1, 20)}:
-        raise InvalidInput(f"{source}: [provider] compression_level is {text}; allowed: 1 to 19", field="compression_level")
+        raise InvalidInput(
+            f"{source}: [provider] compression_level is {text}; allowed: 1 to 19", field="compression_level"
+        )
     return int(text)
 
 
@@ -231,7 +233,9 @@ def _seconds(text: str, source: str) -> float:
     try:
         return msgspec.convert(text, float, strict=False)
     except msgspec.ValidationError as error:
-        raise InvalidInput(f"{source}: [provider] delete_grace is {text}; allowed: seconds", field="delete_grace") from error
+        raise InvalidInput(
+            f"{source}: [provider] delete_grace is {text}; allowed: seconds", field="delete_grace"
+        ) from error
 
 
 def _survives(values: list[str], source: str) -> frozenset[Loss]:
@@ -239,5 +243,7 @@ def _survives(values: list[str], source: str) -> frozenset[Loss]:
         return _BANK_SURVIVES
     named = {word.strip() for value in values for word in value.split(",") if word.strip()}
     if not named <= set(LOSSES):
-        raise InvalidInput(f"{source}: [provider] survives is {', '.join(named)}; allowed: {', '.join(LOSSES)}", field="survives")
+        raise InvalidInput(
+            f"{source}: [provider] survives is {', '.join(named)}; allowed: {', '.join(LOSSES)}", field="survives"
+        )
     return frozenset(loss for loss in LOSSES if loss in named)

@@ -18,7 +18,7 @@ from karbor.errors import InvalidInput
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-GENERAL = [
+GENERAL: list[cfg.Opt] = [
     cfg.StrOpt("state_path", default="/var/lib/karbor", help="Directory for the database, keys and scratch files."),
     cfg.StrOpt("provider_config_dir", default="/etc/karbor/providers.d", help="Directory of the providers' files."),
     cfg.StrOpt("hosts_dir", default="/etc/karbor/hosts.d", help="Directory of the declarations of host applications."),
@@ -34,11 +34,13 @@ GENERAL = [
     cfg.PortOpt("osapi_karbor_listen_port", default=8799, help="Port of the API service."),
     cfg.IntOpt("osapi_max_limit", default=1000, min=1, help="Most records in one answer."),
     cfg.IntOpt("api_threads", default=8, min=1, help="Threads of the embedded API server."),
-    cfg.StrOpt("root_key_file", default="", help="Root key of providers that name none. Empty: root.key in state_path."),
+    cfg.StrOpt(
+        "root_key_file", default="", help="Root key of providers that name none. Empty: root.key in state_path."
+    ),
     cfg.StrOpt("token_file", default="", help="Token of the static strategy. Empty: token in state_path."),
     cfg.StrOpt("static_project", default="", help="Project id of the static strategy. Empty: project in state_path."),
 ]
-DATABASE = [
+DATABASE: list[cfg.Opt] = [
     cfg.StrOpt(
         "connection",
         default="",
@@ -46,12 +48,14 @@ DATABASE = [
         help="URL of the database: sqlite, postgresql+psycopg or mariadb+pymysql. Empty: karbor.db in state_path.",
     ),
 ]
-WORKER = [
+WORKER: list[cfg.Opt] = [
     cfg.IntOpt("threads", default=4, min=1, help="Steps that one worker runs at once."),
     cfg.FloatOpt("lease", default=30.0, min=3.0, help="Seconds after which a silent worker's steps are taken over."),
     cfg.FloatOpt("heartbeat", default=10.0, min=0.5, help="Seconds between a worker's signs of life."),
     cfg.IntOpt("max_tries", default=5, min=1, help="How often a step that failed for a passing reason is tried."),
-    cfg.FloatOpt("drain", default=10.0, min=0.0, help="Seconds that running steps get to give themselves back at a stop."),
+    cfg.FloatOpt(
+        "drain", default=10.0, min=0.0, help="Seconds that running steps get to give themselves back at a stop."
+    ),
 ]
 
 

@@ -27,7 +27,7 @@ from karbor.bank.rootkey import make_key_file
 from karbor.errors import InvalidInput, Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 LOOPBACK = "127.0.0.1"
 _PR_SET_PDEATHSIG = 1
@@ -64,9 +64,9 @@ osapi_karbor_listen_port = {port}
 """
 
 
-def prepare(state: Path, port: int) -> Path:
-    """Make what is missing in the state directory; returns the configuration file. Existing files are kept, but for
-    the port, which follows the command line."""
+def prepare(state: Path, port: int) -> None:
+    """Make what is missing in the state directory. Existing files are kept, but for the port, which follows the
+    command line, and what `local.conf` is there to change."""
     state = state.absolute()
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
     if state.stat().st_mode & 0o077:
@@ -79,17 +79,14 @@ def prepare(state: Path, port: int) -> Path:
     if not any((state / "providers.d").glob("*.conf")):
         host_id = uuid.uuid5(_PROVIDER_ID, (state / "project").read_text())
         _once(state / "providers.d" / "host.conf", lambda: _PROVIDER.format(provider_id=host_id, bank=state / "bank"))
-    config = state / "karbor.conf"
     project = (state / "project").read_text().strip()
-    _write(config, _CONFIG.format(state=state, project=project, port=port))
+    _write(state / "karbor.conf", _CONFIG.format(state=state, project=project, port=port))
     _write(state / "endpoint", f"http://{LOOPBACK}:{port}/v1/{project}\n")
-    more = state / "local.conf"
-    return more if more.exists() else config
 
 
-def _once(path: Path, content: object) -> None:
+def _once(path: Path, content: Callable[[], str]) -> None:
     if not path.exists():
-        _write(path, content() if callable(content) else str(content))
+        _write(path, content())
 
 
 def _write(path: Path, content: str) -> None:

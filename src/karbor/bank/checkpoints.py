@@ -51,7 +51,9 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
     deleted: bool
 
 
-def prepare(writer: Writer, manifest: Manifest, metas: Mapping[str, Meta], data: Mapping[str, str]) -> tuple[Manifest, Prepared]:
+def prepare(
+    writer: Writer, manifest: Manifest, metas: Mapping[str, Meta], data: Mapping[str, str]
+) -> tuple[Manifest, Prepared]:
     """Write the directories and the manifest of a checkpoint and seal its snapshot; nothing refers to it yet.
 
     `data` are hex ids of the trees with the data nodes of those resources that stored bytes. Returns the manifest

@@ -68,7 +68,9 @@ def decode_manifest(raw: bytes, name: str) -> Manifest:
     try:
         version = msgspec.json.decode(raw, type=_Versioned).format
         if version > FORMAT:
-            raise BankForeign(f"{name}: a checkpoint of format {version} needs a newer service; this one reads {FORMAT}")
+            raise BankForeign(
+                f"{name}: a checkpoint of format {version} needs a newer service; this one reads {FORMAT}"
+            )
         return msgspec.json.decode(raw, type=Manifest)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise Damaged(name, f"it holds no manifest ({error})") from None

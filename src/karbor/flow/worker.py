@@ -108,7 +108,9 @@ class Worker:
         self._journal.enlist(self.worker_id, self._host, self._pid)
         self.lease.renew(self._clock.monotonic())
         heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
-        hands = [threading.Thread(target=self._work, name=f"step-{i}", daemon=True) for i in range(self.options.threads)]
+        hands = [
+            threading.Thread(target=self._work, name=f"step-{i}", daemon=True) for i in range(self.options.threads)
+        ]
         for thread in [heart, *hands]:
             thread.start()
         try:
@@ -180,7 +182,9 @@ class Worker:
             try:
                 self._journal.finish(self.worker_id, claim.step, outcome)
             except LeaseLost:
-                self._log.warning("step lost", extra={"event": "fenced", "run": claim.step.run_id, "seq": claim.step.seq})
+                self._log.warning(
+                    "step lost", extra={"event": "fenced", "run": claim.step.run_id, "seq": claim.step.seq}
+                )
             except KarborError as error:
                 failed = self._failure(claim, error)
                 try:
@@ -232,7 +236,7 @@ class Worker:
             return None
         except KarborError as error:
             return self._failure(claim, error)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the step runner is the edge to foreign code
             self._log.exception("handler broke", extra={"event": "plugin_error", "action": claim.step.action})
             return self._failure(claim, PluginError(f"{type(error).__name__}: {error}"))
 
@@ -261,4 +265,3 @@ class Worker:
             self._commit(wait=0.1)
         if self.lease.left() > 0:
             self._journal.leave(self.worker_id)
-

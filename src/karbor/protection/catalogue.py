@@ -29,9 +29,9 @@ T = TypeVar("T")
 
 
 class Query(msgspec.Struct, frozen=True, kw_only=True):
-    """Which records, in which order, from where. `filters` compare columns for equality, or differ (`status!=`), contain
-    (`name~`) or bound (`created_at>=`, `created_at<`); an unknown column, in `filters` or in `sort`, is an
-    `InvalidInput` naming those there are."""
+    """Which records, in which order, from where. `filters` compare columns for equality (with a list: with one of
+    it), or contain (`name~`) or bound (`created_at>=`, `created_at<`); an unknown column, in `filters` or in `sort`,
+    is an `InvalidInput` naming those there are."""
 
     scope: str
     filters: dict[str, Any] = msgspec.field(default_factory=dict)

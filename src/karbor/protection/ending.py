@@ -300,7 +300,7 @@ class Endings:
 
     def _object_failed(
         self,
-        kind: type[Restore] | type[Verification],
+        kind: type[Restore | Verification],
         context: RunContext,
         rows: list[StepRow],
         cancelled: bool,

@@ -11,14 +11,11 @@ import tempfile
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from karbor.domain.checkpoint import AVAILABLE, Checkpoint
 from karbor.domain.operation import HOOKS
 from karbor.errors import KarborError, PluginError
 from karbor.flow.build import JOIN, Hooks, build
 from karbor.flow.model import Done, NewStep, Outcome
-from karbor.protection import ending
 from karbor.protection.catalogue import Catalogue, Query
 from karbor.protection.op import WorkingOp
 from karbor.protection.outcome import undo_order
@@ -36,6 +33,7 @@ if TYPE_CHECKING:
     from karbor.domain.resource import Resource
     from karbor.flow.journal import Journal
     from karbor.flow.worker import Claim
+    from karbor.protection.ending import Endings
     from karbor.protection.inventory import Inventory
     from karbor.sdk.protectable import Session
 
@@ -64,7 +62,7 @@ class StepHandler:
         journal: Journal,
         catalogue: Catalogue,
         inventory: Inventory,
-        endings: ending.Endings,
+        endings: Endings,
         session_of: Callable[[Caller], Session],
         clock: Clock,
         scratch_root: Path,
@@ -205,8 +203,3 @@ class StepHandler:
         path = self._scratch_root / tempfile.mkdtemp(dir=self._scratch_root)
         stack.callback(shutil.rmtree, path, ignore_errors=True)
         return path
-
-
-def run_bytes(value: object) -> bytes:
-    """JSON for a run's input."""
-    return msgspec.json.encode(value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ def independence(context: RunContext) -> tuple[frozenset[Loss], tuple[str, ...]]
     bank = context.provider.bank
     if bank.kind != "filesystem":
         return context.provider.survives, ()
-    device = os.stat(bank.location).st_dev
+    device = Path(bank.location).stat().st_dev
     shared = [
         resource.name or resource.id
         for resource in context.graph.resources

@@ -211,7 +211,11 @@ class WorkingOp:
         self._claim.lease.check()
 
     def save(
-        self, document: Mapping[str, Any], *, location: DataLocation | None = None, consistency: Consistency | None = None
+        self,
+        document: Mapping[str, Any],
+        *,
+        location: DataLocation | None = None,
+        consistency: Consistency | None = None,
     ) -> None:
         """Replace the resource's saved document."""
         before = self._recorded(SAVED, SavedRecord) or SavedRecord(document={})
@@ -297,4 +301,3 @@ def parsed_options(plugin: Protection, operation: str, given: Mapping[str, Any])
     if getattr(plugin, "schemaless", False):
         return dict(given)
     return msgspec.structs.asdict(parse(kind, given, field="parameters"))
-

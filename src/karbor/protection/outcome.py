@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -11,7 +12,7 @@ from karbor.protection.op import SavedRecord
 from karbor.sdk.vault import Written
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from karbor.domain.graph import ResourceGraph
     from karbor.domain.operation import Reason

@@ -15,14 +15,12 @@ from karbor.domain import checkpoint as states
 from karbor.domain.checkpoint import Checkpoint
 from karbor.domain.operation import IN_PROGRESS, OperationLog, Progress, Restore, Verification
 from karbor.domain.plan import SUSPENDED, Parameters, Plan, parameters_for
-from karbor.domain.resource import Resource
 from karbor.errors import Conflict, InvalidInput, NotFound, Refused
 from karbor.flow.model import NewRun
 from karbor.protection.catalogue import EVERY_PROJECT, Query
 from karbor.protection.handler import first_steps
-from karbor.protection.op import parsed_options
 from karbor.protection.offer import ProviderView, check_plan, view
-from karbor.protection.preflight import Preflights
+from karbor.protection.op import parsed_options
 from karbor.protection.run import RunInput, encode
 
 if TYPE_CHECKING:
@@ -30,9 +28,11 @@ if TYPE_CHECKING:
     from karbor.domain.context import Caller
     from karbor.domain.operation import Operation
     from karbor.domain.preflight import Preflight
+    from karbor.domain.resource import Resource
     from karbor.flow.journal import Journal
     from karbor.protection.catalogue import Catalogue
     from karbor.protection.inventory import Instance, Inventory
+    from karbor.protection.preflight import Preflights
     from karbor.protection.vaults import Vaults
     from karbor.providers import Provider, Providers
     from karbor.sdk.vault import Entry, ImageReader
@@ -130,7 +130,7 @@ class ProtectionService:
         plan_id: str,
         *,
         name: str | None = None,
-        description: str | None | msgspec.UnsetType = msgspec.UNSET,
+        description: str | msgspec.UnsetType | None = msgspec.UNSET,
         status: str | None = None,
         resources: list[Resource] | None = None,
     ) -> Plan:
@@ -139,7 +139,9 @@ class ProtectionService:
         def work(tx: Any) -> Plan:
             plan = self.catalogue.get(Plan, caller.project_id, plan_id, tx=tx)
             if plan.status != SUSPENDED:
-                raise InvalidInput("Invalid plan: The plan can be only updated in suspended status.", field="plan.status")
+                raise InvalidInput(
+                    "Invalid plan: The plan can be only updated in suspended status.", field="plan.status"
+                )
             if resources is not None:
                 provider = self._providers.get(plan.provider_id)
                 check_plan(provider, self._known_types(), resources, plan.parameters)
@@ -283,7 +285,9 @@ class ProtectionService:
         if answer.refusals:
             first = answer.refusals[0]
             more = f" (and {len(answer.refusals) - 1} more)" if len(answer.refusals) > 1 else ""
-            raise Refused(f"{first.resource}: {first.what}: {first.reason}{more}", hint="ask for a dry run to see them all")
+            raise Refused(
+                f"{first.resource}: {first.what}: {first.reason}{more}", hint="ask for a dry run to see them all"
+            )
         restore = Restore(
             id=self._random.uuid(),
             project_id=caller.project_id,
@@ -344,9 +348,7 @@ class ProtectionService:
         provider = self._providers.get(provider_id)
         return self._preflights.restore(caller, provider, checkpoint, parameters, tuple(resources or ()))
 
-    def verify(
-        self, caller: Caller, *, provider_id: str, checkpoint_id: str, parameters: Parameters
-    ) -> Verification:
+    def verify(self, caller: Caller, *, provider_id: str, checkpoint_id: str, parameters: Parameters) -> Verification:
         """Begin to read a checkpoint back."""
         checkpoint = self._readable(caller, provider_id, checkpoint_id)
         provider = self._providers.get(provider_id)
@@ -471,9 +473,7 @@ class ProtectionService:
         manifest = load_manifest(repository, checkpoint.snapshot_id)
         return browse.entries(repository, resource_tree(manifest, resource_key), path)
 
-    def open(
-        self, caller: Caller, provider_id: str, checkpoint_id: str, resource_key: str, path: str
-    ) -> ImageReader:
+    def open(self, caller: Caller, provider_id: str, checkpoint_id: str, resource_key: str, path: str) -> ImageReader:
         """Random access to one file of a resource's data, or to its image where the path is empty."""
         checkpoint = self._readable(caller, provider_id, checkpoint_id)
         repository = self._vaults.open(self._providers.get(provider_id), checkpoint.project_id)

@@ -48,7 +48,9 @@ class RecordingVault:
         progress: Report | None = None,
     ) -> Written:
         """Store an image."""
-        return self._write(lambda vault: vault.write_image(source, changed=changed, resume=resume, progress=self._report(progress)))
+        return self._write(
+            lambda vault: vault.write_image(source, changed=changed, resume=resume, progress=self._report(progress))
+        )
 
     def write_stream(self, source: Iterable[bytes], *, progress: Report | None = None) -> Written:
         """Store a stream."""

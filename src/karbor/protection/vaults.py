@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from karbor.bank.vault.repository import Repository
@@ -27,7 +28,11 @@ class Vaults:
     """Opens and keeps repositories. `derive(root_key, info)` is the key derivation of `karbor.bank.rootkey`."""
 
     def __init__(
-        self, root_key_of: Callable[[Provider], bytes], derive: Callable[[bytes, str], bytes], clock: Clock, random: Randomness
+        self,
+        root_key_of: Callable[[Provider], bytes],
+        derive: Callable[[bytes, str], bytes],
+        clock: Clock,
+        random: Randomness,
     ) -> None:
         self._root_key_of, self._derive = root_key_of, derive
         self._clock, self._random = clock, random
@@ -50,21 +55,16 @@ class Vaults:
 
     def ensure(self, provider: Provider, project_id: str) -> Repository:
         """The repository of a project, made now if it does not exist."""
-        try:
+        with suppress(ObjectMissing):
             return self.open(provider, project_id)
-        except ObjectMissing:
-            pass
-        with self._lock:
-            try:
-                Repository.create(
-                    provider.bank,
-                    prefix_of(provider.id, project_id),
-                    self.passphrase(provider, project_id),
-                    clock=self._clock,
-                    random=self._random.token,
-                )
-            except ObjectExists:  # another process was faster
-                pass
+        with self._lock, suppress(ObjectExists):  # another process may be faster
+            Repository.create(
+                provider.bank,
+                prefix_of(provider.id, project_id),
+                self.passphrase(provider, project_id),
+                clock=self._clock,
+                random=self._random.token,
+            )
         return self.open(provider, project_id)
 
     def forget(self) -> None:

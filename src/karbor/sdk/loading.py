@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 from stevedore.extension import ExtensionManager
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 PROTECTABLES = "karbor.protectables"
 PROTECTIONS = "karbor.protections"

@@ -133,7 +133,11 @@ class Op(Protocol):
         ...
 
     def save(
-        self, document: Mapping[str, Any], *, location: DataLocation | None = None, consistency: Consistency | None = None
+        self,
+        document: Mapping[str, Any],
+        *,
+        location: DataLocation | None = None,
+        consistency: Consistency | None = None,
     ) -> None:
         """Replace the resource's saved document (JSON, at most 1 MiB) and state where its data lies."""
         ...

@@ -15,13 +15,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, get_args
 
-import msgspec
-
 from karbor.domain.operation import HOOKS, Operation
 from karbor.sdk.schema import NoOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+
+    import msgspec
 
     from karbor.domain.preflight import PreflightItem
     from karbor.sdk.op import Look, Op

@@ -187,14 +187,13 @@ class Content:
             offset = int(self.offsets[joined[0]])
             yield offset, int(self.offsets[joined[-1] + 1]) - offset
 
-    def verify(self, *, threads: int = 2, progress: Callable[[int, int], None] | None = None) -> int:
-        """Read back and hash every blob again; how many different ones there are."""
-        tally = Tally(self.size, progress)
-        counted = Tally(0, None)
+    def verify(self, tally: Tally, *, threads: int = 2) -> int:
+        """Read back and hash every blob again, counting its bytes in `tally`; how many different ones there are."""
+        different = Tally(0, None)
 
         def count(group: npt.NDArray[np.intp], data: bytes) -> None:
             tally.add(len(data) * len(group))
-            counted.add(1)
+            different.add(1)
 
         self.blobs(count, threads=threads)
-        return counted.done
+        return different.done
