@@ -1,0 +1,1 @@
+"""The `karbor` and `karbor-manage` commands."""

@@ -1,0 +1,212 @@
+"""`karbor restore` and `karbor verification`: bring a checkpoint back, or prove that it could be."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from karbor.cli import preflight
+from karbor.cli.api import part
+from karbor.cli.arguments import (
+    Parameters,
+    all_projects,
+    dry_run,
+    list_query,
+    named,
+    paging,
+    parameters,
+    provider,
+    read_parameters,
+    waiting,
+)
+from karbor.cli.checkpoints import resources
+from karbor.cli.contents import locate, pick_resource
+from karbor.cli.following import follow, report
+from karbor.cli.naming import find, find_checkpoint
+from karbor.cli.verbs import Ended, Table, Verb
+from karbor.errors import UnsupportedOperation
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+    from collections.abc import Iterator
+
+    from karbor.cli.api import Api, Item
+    from karbor.cli.session import Session
+
+
+def restore_body(api: Api, args: Namespace) -> tuple[Item, Item]:
+    """The checkpoint that was named, and the request for its restore.
+
+    `--path` narrows the restore to what lies there; `--to` and `--overwrite` become the options of the plugins that
+    have them. Raises `UnsupportedOperation` where none has.
+    """
+    checkpoint = find_checkpoint(api, args.provider, args.checkpoint)
+    provider_id = checkpoint["protection_plan"]["provider_id"]
+    known = list(resources(checkpoint))
+    given = read_parameters(api, args)
+    chosen = [pick_resource(known, selector) for selector in args.resource]
+    if args.path:
+        resource, path = locate(known, args.path)
+        chosen.append(resource)
+        if path:
+            given.setdefault(resource["key"], {})["path"] = path
+    if args.to or args.overwrite:
+        schema = api.get(f"/providers/{part(provider_id)}", "provider")["extended_info_schema"]["restore_schema"]
+        options = {"restore_path": args.to, "overwrite": args.overwrite or None}
+        _apply(given, chosen or known, schema, {name: value for name, value in options.items() if value is not None})
+    body = {
+        "provider_id": provider_id,
+        "checkpoint_id": checkpoint["id"],
+        "parameters": given,
+        "restore_target": args.target,
+        "resources": [resource["key"] for resource in chosen],
+        "undo": args.undo,
+    }
+    return checkpoint, {"restore": body}
+
+
+def _apply(given: Parameters, chosen: list[Item], schema: Item, options: Item) -> None:
+    for name, value in options.items():
+        takers = [item for item in chosen if name in schema.get(item["type"], {}).get("properties", {})]
+        if not takers:
+            kinds = ", ".join(sorted({item["type"] for item in chosen}))
+            raise UnsupportedOperation(f"no plugin has the option {name} for {kinds}")
+        for item in takers:
+            given.setdefault(item["key"], {}).setdefault(name, value)
+
+
+def renamed(restore: Item) -> Iterator[Item]:
+    """Each resource of a restore, old → new."""
+    restored = restore.get("restored") or {}
+    new_to_old = {new: old for old, new in restored.items()}
+    for new in {**dict.fromkeys(restored.values()), **restore["resources_status"]}:
+        yield {
+            "original": new_to_old.get(new),
+            "restored": new,
+            "status": restore["resources_status"].get(new),
+            "reason": restore["resources_reason"].get(new) or None,
+        }
+
+
+def _create(session: Session, args: Namespace) -> Item | Ended | Table:
+    checkpoint, body = restore_body(session.api, args)
+    found = preflight.read(session, "/restores", body)
+    if args.dry_run:
+        return preflight.table(found)
+    preflight.confirm(session.terminal, found, yes=args.yes)
+    restore: Item = session.api.post("/restores", body, "restore")
+    if not args.wait:
+        return restore
+    title = f"restore {checkpoint['protection_plan']['name']}"
+    ended = follow(session, f"/restores/{part(restore['id'])}", "restore", title)
+    for each in renamed(ended):
+        session.terminal.say(f"{each['original'] or '?'} → {each['restored']}: {each['status'] or 'restored'}")
+    return Ended(ended, report(session, ended, "restore"))
+
+
+def _verify(session: Session, args: Namespace) -> Item | Ended:
+    api = session.api
+    checkpoint = find_checkpoint(api, args.provider, args.checkpoint)
+    body = {
+        "provider_id": checkpoint["protection_plan"]["provider_id"],
+        "checkpoint_id": checkpoint["id"],
+        "parameters": read_parameters(api, args),
+    }
+    verification: Item = api.post("/verifications", {"verification": body}, "verification")
+    if not args.wait:
+        return verification
+    title = f"verify {checkpoint['protection_plan']['name']}"
+    ended = follow(session, f"/verifications/{part(verification['id'])}", "verification", title)
+    return Ended(ended, report(session, ended, "verification"))
+
+
+def _listing(collection: str) -> Any:
+    def run(session: Session, args: Namespace) -> Iterator[Item]:
+        query = {**list_query(args), "status": args.status}
+        return session.api.listing(f"/{collection}", collection, query, limit=args.limit)
+
+    return run
+
+
+def _showing(noun: str) -> Any:
+    def run(session: Session, args: Namespace) -> Item:
+        return find(session.api, f"{noun}s", noun, getattr(args, noun))
+
+    return run
+
+
+def _cancelling(noun: str) -> Any:
+    def run(session: Session, args: Namespace) -> None:
+        found = find(session.api, f"{noun}s", noun, getattr(args, noun))
+        session.api.send("POST", f"/{noun}s/{part(found['id'])}/action", body={"os-cancel": None})
+        session.terminal.say(f"{noun} {found['id']} is being cancelled")
+
+    return run
+
+
+def _status(parser: ArgumentParser) -> None:
+    parser.add_argument("--status", metavar="STATUS", help="only those with this status")
+
+
+def _part(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--resource", action="append", default=[], metavar="RESOURCE", help="only this resource; repeat for more"
+    )
+    parser.add_argument("--path", metavar="RESOURCE[/PATH]", help="only what lies at this path of a resource")
+    parser.add_argument("--to", metavar="PATH", help="write it there, not where it was")
+    parser.add_argument("--overwrite", action="store_true", help="replace what exists")
+    parser.add_argument("--target", metavar="URL", help="the Keystone of the cloud to restore to")
+    parser.add_argument("--undo", action="store_true", help="when it fails, take back what it made")
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+
+
+VERBS = (
+    Verb(
+        name="restore list",
+        help="List the restores of the project",
+        run=_listing("restores"),
+        arguments=(_status, all_projects, paging),
+        shows="list",
+        columns=("id", "status", "checkpoint_id", "created_at_precise", "finished_at", "reason"),
+    ),
+    Verb(name="restore show", help="Show a restore", run=_showing("restore"), arguments=(named("restore"),)),
+    Verb(
+        name="restore create",
+        help="Bring a checkpoint back, or a part of it",
+        run=_create,
+        arguments=(named("checkpoint"), provider, _part, parameters, dry_run, waiting),
+    ),
+    Verb(
+        name="restore cancel",
+        help="Stop a restore",
+        run=_cancelling("restore"),
+        arguments=(named("restore"),),
+        shows="nothing",
+    ),
+    Verb(
+        name="verification list",
+        help="List the verifications of the project",
+        run=_listing("verifications"),
+        arguments=(_status, all_projects, paging),
+        shows="list",
+        columns=("id", "status", "checkpoint_id", "level", "created_at_precise", "finished_at", "reason"),
+    ),
+    Verb(
+        name="verification show",
+        help="Show a verification",
+        run=_showing("verification"),
+        arguments=(named("verification"),),
+    ),
+    Verb(
+        name="verification create",
+        help="Read a checkpoint back and prove it whole",
+        run=_verify,
+        arguments=(named("checkpoint"), provider, parameters, waiting),
+    ),
+    Verb(
+        name="verification cancel",
+        help="Stop a verification",
+        run=_cancelling("verification"),
+        arguments=(named("verification"),),
+        shows="nothing",
+    ),
+)
