@@ -64,8 +64,6 @@ def test_the_format_is_the_published_one():
     assert sealed.hex() == "010101010101010101010101010101011d876445781c9a699116e3d861ca9ed68a3b8fab3a"
 
 
-
-
 def key_file(key, passphrase="secret", cost=MACHINE_KDF):
     return make_key_file(key, passphrase, cost, created="2026-01-01T00:00:00Z", owner="us", random=os.urandom)
 

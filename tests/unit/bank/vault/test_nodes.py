@@ -47,7 +47,9 @@ nodes = st.builds(
     size=numbers,
     links=numbers,
     linktarget=st.binary(),
-    xattrs=st.lists(st.tuples(st.text(st.characters(exclude_categories=["Cs"])).map(str.encode), st.binary())).map(tuple),
+    xattrs=st.lists(st.tuples(st.text(st.characters(exclude_categories=["Cs"])).map(str.encode), st.binary())).map(
+        tuple
+    ),
     device=numbers,
     subtree=st.one_of(st.just(b""), ids),
 )
