@@ -261,7 +261,6 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether the service answers, and what keeps it from being useful."""
+    """That the service answers and reaches its database."""
 
     status: str
-    problems: list[str]
