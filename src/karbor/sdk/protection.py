@@ -34,8 +34,8 @@ class Protection:
     """The entry point's name, as `providers.d` uses it."""
     version: ClassVar[str] = "1"
     """Raised when a hook's steps change so that a run begun by the older code cannot be replayed by the newer."""
-    types: ClassVar[tuple[str, ...]]
-    """The resource types it protects."""
+    types: tuple[str, ...]
+    """The resource types it protects; an instance may choose by its options."""
     operations: ClassVar[frozenset[str]] = frozenset({"protect", "restore", "verify", "delete"})
     """Of protect, restore, verify, delete, copy, replicate, failover; what is absent is refused by name."""
     protect_options: ClassVar[type[msgspec.Struct]] = NoOptions

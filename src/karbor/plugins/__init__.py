@@ -1,0 +1,1 @@
+"""Protection and protectable plugins that come with the service, by resource."""

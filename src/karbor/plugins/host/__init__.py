@@ -1,0 +1,1 @@
+"""This host's own resources: applications that an administrator declared, their directories, images and databases."""

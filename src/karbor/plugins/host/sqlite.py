@@ -1,0 +1,162 @@
+"""SQLite databases: copied by the online backup interface while they are written, restored as a whole new file.
+
+Facts: https://sqlite.org/backup.html, https://sqlite.org/wal.html, https://sqlite.org/lockingv3.html.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from karbor.errors import Refused, ResourceFailed
+from karbor.plugins.host import reporting
+from karbor.plugins.host.beneath import check_readable_place, explained, free_bytes, opened, restore_target
+from karbor.plugins.host.newfile import attributes_of, check_target, give_attributes, restore_file, undo_file
+from karbor.sdk.local_image import FileImage, FileTarget
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from karbor.domain.preflight import PreflightItem
+    from karbor.plugins.host.database import DatabaseRestore
+    from karbor.plugins.host.declaration import Application, Sqlite
+    from karbor.sdk.op import Look, Op
+
+SIDE_FILES = ("-wal", "-shm", "-journal")
+"""What SQLite keeps beside a database, by the end of its name."""
+_PAGES = 4096
+"""Pages copied between two reports of progress."""
+_BUSY_SECONDS = 30.0
+
+
+class SqliteFile:
+    """One declared SQLite database at one operation."""
+
+    def __init__(self, application: Application, member: Sqlite, never: tuple[str, ...]) -> None:
+        self._application, self._member, self._never = application, member, never
+
+    def preflight_protect(self, look: Look) -> Iterable[PreflightItem]:
+        """One item: the database with its size."""
+        path = self._member.path
+        check_readable_place(path, self._never)
+        with explained(path), opened(path, os.O_RDONLY) as fd:
+            size = os.fstat(fd).st_size
+            if size and os.pread(fd, 16, 0) != b"SQLite format 3\0":
+                raise Refused(f"{path} is no SQLite database")
+        return [reporting.item(look.resource, "read", path, "as it is at one moment", size)]
+
+    def protect(self, op: Op) -> None:
+        """Copy it, check the copy, store the copy."""
+        path = self._member.path
+        check_readable_place(path, self._never)
+        copy = op.scratch / "copy"
+        with explained(path), opened(path, os.O_RDONLY) as fd:
+            attributes = attributes_of(fd)
+            _backup(path, copy, op)
+            if not _names(path, fd):
+                raise ResourceFailed(f"{path} was replaced while it was read", hint="protect it again")
+        with explained(str(copy)), copy.open("rb") as file:
+            written = op.vault.write_image(FileImage(file.fileno()), progress=op.progress)
+        saved = reporting.document("sqlite", written, path=path, attributes=attributes)
+        op.save(saved, location="bank", consistency="application")
+
+    def preflight_restore(self, look: Look, options: DatabaseRestore) -> Iterable[PreflightItem]:
+        """Whether the file is made or replaced, and whether there is room."""
+        size = int(look.saved.get("logical_bytes", 0))
+        target = self._target(options)
+        exists = check_target(target, overwrite=options.overwrite)
+        _check_side_files(target, overwrite=options.overwrite)
+        yield reporting.item(look.resource, "overwrite" if exists else "create", target, size=size)
+        yield from reporting.room(look, target, size, free_bytes(target))
+
+    def restore(self, op: Op, options: DatabaseRestore) -> str:
+        """Write the file beside its place, check it, put it there; returns its path."""
+        target = self._target(options)
+        allowed = self._application.options
+
+        def fill(fd: int) -> None:
+            op.vault.restore_image(FileTarget(fd, int(op.saved["logical_bytes"])), progress=op.progress)
+            give_attributes(fd, op.saved.get("attributes"), owners=allowed.owners, set_id_bits=False)
+
+        restore_file(
+            op, target, fill, overwrite=options.overwrite, release=lambda: _release(target, overwrite=options.overwrite)
+        )
+        return target
+
+    def undo(self, op: Op, options: DatabaseRestore) -> None:
+        """Remove the file that was made."""
+        undo_file(op, self._target(options))
+
+    def device_of(self) -> int | None:
+        """The device it lies on."""
+        with contextlib.suppress(OSError):
+            return os.lstat(self._member.path).st_dev
+        return None
+
+    def _target(self, options: DatabaseRestore) -> str:
+        return restore_target(self._application, self._member.path, options.restore_path, self._never)
+
+
+def _backup(path: str, copy: Path, op: Op) -> None:
+    """Copy a database at one moment. The read transaction around it keeps writers from starting the copy anew."""
+    try:
+        with (
+            contextlib.closing(_connect(path, "ro")) as source,
+            contextlib.closing(sqlite3.connect(copy, isolation_level=None)) as target,
+        ):
+            source.execute("BEGIN")
+            source.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+            page = source.execute("PRAGMA page_size").fetchone()[0]
+
+            def report(_status: int, remaining: int, total: int) -> None:
+                op.progress((total - remaining) * page, total * page, "copying")
+
+            source.backup(target, pages=_PAGES, progress=report)
+            found = target.execute("PRAGMA quick_check(1)").fetchone()[0]
+    except sqlite3.Error as error:
+        raise ResourceFailed(f"{path}: {error}") from error
+    if found != "ok":
+        raise ResourceFailed(f"{path} is damaged: {found}", hint="restore it from an earlier checkpoint")
+
+
+def _connect(path: str, mode: str) -> sqlite3.Connection:
+    return sqlite3.connect(
+        f"file:{quote(path)}?mode={mode}", uri=True, isolation_level=None, timeout=_BUSY_SECONDS if mode == "ro" else 0
+    )
+
+
+def _names(path: str, fd: int) -> bool:
+    """Whether the path still names the file that `fd` is: SQLite opens by path."""
+    with opened(path, os.O_RDONLY) as other:
+        return os.path.sameopenfile(fd, other)
+
+
+def _side_files(path: str) -> Iterator[str]:
+    return (path + end for end in SIDE_FILES if os.path.lexists(path + end))
+
+
+def _check_side_files(path: str, *, overwrite: bool) -> None:
+    """A journal of another database beside the new file would be played into it."""
+    left = next(_side_files(path), None)
+    if left is not None and not overwrite:
+        raise Refused(f"{left} is left of another database", hint="ask for overwrite: it will be removed")
+
+
+def _release(path: str, *, overwrite: bool) -> None:
+    """See that nobody has the database open that is to be replaced, and remove what SQLite keeps beside it."""
+    if os.path.lexists(path):
+        try:
+            with contextlib.closing(_connect(path, "rw")) as database:
+                database.execute("PRAGMA journal_mode=DELETE")  # needs that no other connection is open
+                database.execute("BEGIN EXCLUSIVE")
+                database.execute("ROLLBACK")
+        except sqlite3.DatabaseError as error:
+            if error.sqlite_errorcode in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                raise Refused(f"{path} is in use", hint="stop what uses it, or restore to another path") from error
+    _check_side_files(path, overwrite=overwrite)
+    for left in _side_files(path):
+        os.unlink(left)  # noqa: PTH108 - paths are strings here, as they are declared
