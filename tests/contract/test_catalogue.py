@@ -199,6 +199,11 @@ def test_contains_minds_the_case(catalogue):
     assert names(catalogue, filters={"name~": "web"}) == []
 
 
+def test_plans_are_found_by_their_description(catalogue):
+    add(catalogue, plan("a", description="of the web shop"), plan("b"))
+    assert names(catalogue, filters={"description~": "shop"}) == ["a"]
+
+
 def test_bounds_of_time(catalogue):
     add(catalogue, *(plan(f"{i}", at=NOON + timedelta(microseconds=i)) for i in range(4)))
     at = NOON + timedelta(microseconds=2)
@@ -225,7 +230,7 @@ def test_what_cannot_be_compared_is_refused(catalogue, filters):
 
 
 def test_an_unknown_column_names_those_there_are(catalogue):
-    with pytest.raises(InvalidInput, match="id, project_id, created_at, status, provider_id, name"):
+    with pytest.raises(InvalidInput, match="id, project_id, created_at, status, provider_id, name, description"):
         catalogue.list(Plan, Query(scope="p", sort=(("colour", "asc"),)))
 
 

@@ -30,7 +30,7 @@ class CommitUnknown(Unavailable):
     """The connection was lost while committing: whether the transaction took place is not known."""
 
 
-class Repeat(Exception):  # noqa: N818 - a request, not an error
+class Repeat(Exception):
     """Raised by the work of a transaction that met a change made by another: repeat the whole."""
 
 

@@ -35,7 +35,11 @@ def _records(name: str, *columns: Column[Any]) -> Table:
     )
 
 
-plans = _records("plans", Column("name", words(255), nullable=False))
+plans = _records(
+    "plans",
+    Column("name", words(255), nullable=False),
+    Column("description", words(255), nullable=False),
+)
 
 # Status of checkpoints: `karbor.domain.checkpoint.MOVES`.
 checkpoints = _records(

@@ -67,6 +67,7 @@ def upgrade() -> None:
         sa.Column("status", words(64), nullable=False),
         sa.Column("provider_id", words(255), nullable=False),
         sa.Column("name", words(255), nullable=False),
+        sa.Column("description", words(255), nullable=False),
         sa.Column("body", octets(), nullable=False),
     )
     op.create_index("plans_by_age", "plans", ["created_at", "id"])
