@@ -6,19 +6,16 @@ import os
 import sys
 import time
 from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from cliff.app import App
-from cliff.commandmanager import CommandManager
-
-import karbor
 from karbor.cli import checkpoints, contents, hosts, plans, protectables, restores
 from karbor.cli.connection import add_options, connect, state_folder
+from karbor.cli.program import Program
 from karbor.cli.session import Session
 from karbor.cli.terminal import Terminal
 
 if TYPE_CHECKING:
-    from argparse import ArgumentParser, Namespace
+    from argparse import Namespace
     from collections.abc import Callable, Mapping, Sequence
 
     from karbor.cli.transport import Transport
@@ -33,40 +30,19 @@ VERBS = (
 )
 
 
-class Karbor(App):
-    """The application as cliff knows it: global options, and the session that commands work with."""
+def program(terminal: Terminal, reach: Callable[[Namespace, Mapping[str, str]], Transport] = connect) -> Program:
+    """The command at a terminal; `reach` opens the way to the service."""
 
-    NAME = "karbor"
-
-    def __init__(
-        self, terminal: Terminal, reach: Callable[[Namespace, Mapping[str, str]], Transport] = connect
-    ) -> None:
-        manager = CommandManager()
-        manager.commands.update({verb.name: verb for verb in VERBS})  # type: ignore[misc]
-        super().__init__(
-            "Protect applications and bring them back.",
-            karbor.__version__,
-            manager,
-            stdout=terminal.out,
-            stderr=terminal.err,
-            deferred_help=True,
-        )
-        self.session = Session(
-            lambda: reach(self.options, os.environ),
+    def begin(options: Callable[[], Namespace]) -> Session:
+        return Session(
+            lambda: reach(options(), os.environ),
             terminal,
-            state=lambda: state_folder(self.options, os.environ),
+            state=lambda: state_folder(options(), os.environ),
             monotonic=time.monotonic,
             sleep=time.sleep,
         )
 
-    def build_option_parser(
-        self, description: str | None, version: str | None, argparse_kwargs: dict[str, Any] | None = None
-    ) -> ArgumentParser:
-        """With the options that say where the service is; none abbreviated, lest `--to` of a command be `--token`."""
-        kwargs = {**(argparse_kwargs or {}), "prog": self.NAME, "allow_abbrev": False}
-        parser: ArgumentParser = super().build_option_parser(description, version, kwargs)
-        add_options(parser)
-        return parser
+    return Program("karbor", "Protect applications and bring them back.", VERBS, terminal, begin, (add_options,))
 
 
 def warn_of_namesake(terminal: Terminal) -> None:
@@ -87,4 +63,4 @@ def main(argv: Sequence[str] | None = None) -> int:
     terminal = Terminal(sys.stdin, sys.stdout, sys.stderr)
     if {"help", "--help", "-h", "--version"}.intersection(given):
         warn_of_namesake(terminal)
-    return Karbor(terminal).run(given)
+    return program(terminal).run(given)

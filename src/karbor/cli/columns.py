@@ -31,6 +31,14 @@ class Document(FormattableColumn[Any]):
         return "\n".join(f"{key}: {_inline(value)}" for key, value in self._value.items())
 
 
+class Losses(FormattableColumn[list[str]]):
+    """What a checkpoint survives."""
+
+    def human_readable(self) -> str:
+        """Nothing is worth a word."""
+        return ", ".join(self._value) or "none"
+
+
 class Absent(FormattableColumn[None]):
     """Nothing: an empty place for people, null for programs."""
 
@@ -43,6 +51,8 @@ def column(name: str, value: Any) -> Any:
     """A value as the formatters take it."""
     if value is None:
         return Absent(None)
+    if name == "survives":
+        return Losses(value)
     if isinstance(value, (dict, list)):
         return Document(value)
     if name.endswith("_bytes") or name == "size":
@@ -58,6 +68,18 @@ def row(names: Sequence[str], item: Mapping[str, Any]) -> tuple[Any, ...]:
 def _inline(value: Any) -> str:
     if isinstance(value, str):
         return value
+    if isinstance(value, dict) and {"type", "id", "name"} <= value.keys():
+        return _resource(value)
     if isinstance(value, dict):
         return ", ".join(f"{key} {_inline(inner)}" for key, inner in value.items() if inner not in (None, "", {}, []))
     return msgspec.json.encode(value).decode()
+
+
+def _resource(resource: Mapping[str, Any]) -> str:
+    """Type and name, and how it fared where that is known; its id is for programs."""
+    told = [resource.get("status"), resource.get("reason"), resource.get("data_location"), resource.get("consistency")]
+    if resource.get("logical_bytes"):
+        told.append(size(resource["logical_bytes"]))
+    fared = ", ".join(word for word in told if word and word != "none")
+    name = f"{resource['type']} {resource['name'] or resource['id']}"
+    return f"{name}: {fared}" if fared else name

@@ -74,17 +74,17 @@ def _apply(given: Parameters, chosen: list[Item], schema: Item, options: Item) -
             given.setdefault(item["key"], {}).setdefault(name, value)
 
 
-def renamed(restore: Item) -> Iterator[Item]:
-    """Each resource of a restore, old → new."""
-    restored = restore.get("restored") or {}
-    new_to_old = {new: old for old, new in restored.items()}
-    for new in {**dict.fromkeys(restored.values()), **restore["resources_status"]}:
-        yield {
-            "original": new_to_old.get(new),
-            "restored": new,
-            "status": restore["resources_status"].get(new),
-            "reason": restore["resources_reason"].get(new) or None,
-        }
+def dated(record: Item) -> Item:
+    """With its time under the name that other things have it under."""
+    return {("created_at" if name == "created_at_precise" else name): value for name, value in record.items()}
+
+
+def became(checkpoint: Item, restore: Item) -> Iterator[str]:
+    """A line for each new resource of a restore: what it was, what it is, how it fared."""
+    names = {item["key"]: f"{item['type']} {item['name'] or item['id']}" for item in resources(checkpoint)}
+    for old, new in (restore.get("restored") or {}).items():
+        place = "in its place" if new == old else new
+        yield f"{names.get(old, old)} → {place}: {restore['resources_status'].get(new, 'restored')}"
 
 
 def _create(session: Session, args: Namespace) -> Item | Ended | Table:
@@ -95,12 +95,12 @@ def _create(session: Session, args: Namespace) -> Item | Ended | Table:
     preflight.confirm(session.terminal, found, yes=args.yes)
     restore: Item = session.api.post("/restores", body, "restore")
     if not args.wait:
-        return restore
+        return dated(restore)
     title = f"restore {checkpoint['protection_plan']['name']}"
     ended = follow(session, f"/restores/{part(restore['id'])}", "restore", title)
-    for each in renamed(ended):
-        session.terminal.say(f"{each['original'] or '?'} → {each['restored']}: {each['status'] or 'restored'}")
-    return Ended(ended, report(session, ended, "restore"))
+    for line in became(checkpoint, ended):
+        session.terminal.say(line)
+    return Ended(dated(ended), report(session, ended, "restore"))
 
 
 def _verify(session: Session, args: Namespace) -> Item | Ended:
@@ -113,23 +113,23 @@ def _verify(session: Session, args: Namespace) -> Item | Ended:
     }
     verification: Item = api.post("/verifications", {"verification": body}, "verification")
     if not args.wait:
-        return verification
+        return dated(verification)
     title = f"verify {checkpoint['protection_plan']['name']}"
     ended = follow(session, f"/verifications/{part(verification['id'])}", "verification", title)
-    return Ended(ended, report(session, ended, "verification"))
+    return Ended(dated(ended), report(session, ended, "verification"))
 
 
 def _listing(collection: str) -> Any:
     def run(session: Session, args: Namespace) -> Iterator[Item]:
         query = {**list_query(args), "status": args.status}
-        return session.api.listing(f"/{collection}", collection, query, limit=args.limit)
+        return map(dated, session.api.listing(f"/{collection}", collection, query, limit=args.limit))
 
     return run
 
 
 def _showing(noun: str) -> Any:
     def run(session: Session, args: Namespace) -> Item:
-        return find(session.api, f"{noun}s", noun, getattr(args, noun))
+        return dated(find(session.api, f"{noun}s", noun, getattr(args, noun)))
 
     return run
 
@@ -166,7 +166,7 @@ VERBS = (
         run=_listing("restores"),
         arguments=(_status, all_projects, paging),
         shows="list",
-        columns=("id", "status", "checkpoint_id", "created_at_precise", "finished_at", "reason"),
+        columns=("id", "status", "checkpoint_id", "created_at", "finished_at", "reason"),
     ),
     Verb(name="restore show", help="Show a restore", run=_showing("restore"), arguments=(named("restore"),)),
     Verb(
@@ -188,7 +188,7 @@ VERBS = (
         run=_listing("verifications"),
         arguments=(_status, all_projects, paging),
         shows="list",
-        columns=("id", "status", "checkpoint_id", "level", "created_at_precise", "finished_at", "reason"),
+        columns=("id", "status", "checkpoint_id", "level", "created_at", "finished_at", "reason"),
     ),
     Verb(
         name="verification show",

@@ -9,8 +9,8 @@ from __future__ import annotations
 import functools
 import traceback
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from importlib.metadata import EntryPoint
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -21,7 +21,6 @@ from cliff.formatters.value import ValueFormatter
 from cliff.formatters.yaml_format import YAMLFormatter
 from cliff.lister import Lister
 from cliff.show import ShowOne
-from stevedore.extension import Extension, ExtensionManager
 
 from karbor.cli.columns import row
 from karbor.cli.session import Session
@@ -83,14 +82,20 @@ class Verb(msgspec.Struct, frozen=True, kw_only=True):
         return self.name
 
 
-_NO_ENTRY_POINT = EntryPoint("", "", "")
+class _Formats:
+    """The formats as cliff asks for them, without its search among all installed packages."""
 
+    def __init__(self) -> None:
+        self._known = {name: SimpleNamespace(obj=kind()) for name, kind in _FORMATS.items()}
 
-def _formatters(_: object) -> ExtensionManager[Any]:
-    """The formats as cliff wants them, without a search among the installed packages."""
-    return ExtensionManager.make_test_instance(
-        [Extension(name, _NO_ENTRY_POINT, kind, kind()) for name, kind in _FORMATS.items()]
-    )
+    def names(self) -> list[str]:
+        return list(self._known)
+
+    def __iter__(self) -> Iterator[SimpleNamespace]:
+        return iter(self._known.values())
+
+    def __getitem__(self, name: str) -> SimpleNamespace:
+        return self._known[name]
 
 
 def guarded(terminal: Terminal, debug: bool, act: Callable[[], int]) -> int:
@@ -116,7 +121,8 @@ def guarded(terminal: Terminal, debug: bool, act: Callable[[], int]) -> int:
 class _FromTable(Command):
     """What the three forms share: everything but the showing comes from the verb."""
 
-    _load_formatter_plugins = _formatters
+    def _load_formatter_plugins(self) -> Any:  # what cliff calls an ExtensionManager
+        return _Formats()
 
     def __init__(self, verb: Verb, app: App, app_args: Namespace | None) -> None:
         super().__init__(app, app_args)

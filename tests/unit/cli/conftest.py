@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import msgspec
 import pytest
 
-from karbor.cli.client import Karbor
+from karbor.cli.client import program
 from karbor.cli.terminal import Terminal
 from karbor.cli.transport import Answer
 from karbor.errors import KarborError
@@ -118,7 +118,7 @@ def karbor(service: Service, monkeypatch: pytest.MonkeyPatch) -> Callable[..., R
     def run(*argv: str, answer: str | None = None) -> Result:
         tty = answer is not None
         stdin, out, err = Typed(answer or "", tty=tty), Typed(tty=tty), Typed(tty=tty)
-        app = Karbor(Terminal(stdin, out, err), lambda *_: service)
+        app = program(Terminal(stdin, out, err), lambda *_: service)
         app.configure_logging = lambda: None  # the test's logging is pytest's
         now = [0.0]
         app.session.monotonic = lambda: now[0]

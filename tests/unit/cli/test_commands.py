@@ -288,7 +288,7 @@ def test_the_end_of_a_restore_names_what_became_of_each_resource(karbor, restori
     restoring.on("GET", f"/restores/{RESTORE['id']}", {"restore": ended})
     result = karbor("restore", "create", "c0ff", "--wait", "-f", "value", "-c", "status")
     assert (result.code, result.out) == (0, "success\n")
-    assert result.err == f"{DIRECTORY_KEY} → Karbor::Host::Directory#new: available\n"
+    assert result.err == "Karbor::Host::Directory /srv/www → Karbor::Host::Directory#new: available\n"
 
 
 def test_a_verification_that_found_damage_fails(karbor, service):
