@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from karbor.bank.vault.index import Place
+from karbor.bank.vault.segments import Place
 from karbor.bank.vault.workers import Tally, share
 from karbor.errors import Damaged, ObjectMissing
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -20,25 +21,29 @@ from karbor.bank.vault.crypto import (
     unlock,
 )
 from karbor.bank.vault.documents import Documents
-from karbor.bank.vault.index import Index, Place, build_segment, decode_index
+from karbor.bank.vault.index import Index
+from karbor.bank.vault.index_cache import IndexCache
+from karbor.bank.vault.index_follower import IndexFollower
 from karbor.bank.vault.nodes import Node, decode_tree
 from karbor.bank.vault.polynomial import irreducible_polynomial
 from karbor.bank.vault.snapshot import Snapshot, decode_snapshot, encode_snapshot, unix_ns
 from karbor.bank.vault.wireformat import go_time
 from karbor.bank.vault.writer import Writer
-from karbor.errors import BankError, BankForeign, Damaged, InvalidInput, ObjectExists, ObjectMissing
+from karbor.errors import BankForeign, Damaged, InvalidInput, ObjectExists, ObjectMissing
 from karbor.sdk.bank import FEATURE_IF_ABSENT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from karbor.bank.vault.crypto import KeyFile
-    from karbor.bank.vault.index import PackEntry
     from karbor.bank.vault.pack import BlobKind
+    from karbor.bank.vault.segments import Place
     from karbor.domain.clock import Clock
     from karbor.sdk.bank import Bank
 
 _VERSION = 2
+_ID = re.compile("[0-9a-f]{64}")
 _MAX_CONFIG = 64 << 10
 _MAX_KEYS = 20
 """As many key files are tried as restic tries."""
@@ -72,11 +77,16 @@ class Repository:
         *,
         clock: Clock,
         random: Callable[[int], bytes] = os.urandom,
+        cache_dir: Path | None = None,
     ) -> None:
+        if not _ID.fullmatch(config.id):
+            raise Damaged(f"{prefix}config", "its id is none")
         self.bank, self.prefix, self.key, self.config = bank, prefix, key, config
         self.clock, self.random = clock, random
         self.documents = Documents(bank, prefix, key)
         self.index = Index()
+        cache = IndexCache(cache_dir / config.id) if cache_dir is not None else None
+        self._follower = IndexFollower(self.documents, self.index, cache)
         self._decompressor = Decompressor()
 
     # --- create and open
@@ -91,6 +101,7 @@ class Repository:
         kdf: KdfParams = MACHINE_KDF,
         clock: Clock,
         random: Callable[[int], bytes] = os.urandom,
+        cache_dir: Path | None = None,
     ) -> Repository:
         """Make a new repository; `ObjectExists` where there is one, `BankForeign` where something else lies there."""
         check_prefix(prefix)
@@ -108,7 +119,7 @@ class Repository:
         for stat in list(bank.list(f"{prefix}keys/")):
             if not stat.key.endswith(key_id):
                 bank.delete(stat.key)
-        return cls(bank, prefix, key, config, clock=clock, random=random)
+        return cls(bank, prefix, key, config, clock=clock, random=random, cache_dir=cache_dir)
 
     @classmethod
     def open(
@@ -119,8 +130,9 @@ class Repository:
         *,
         clock: Clock,
         random: Callable[[int], bytes] = os.urandom,
+        cache_dir: Path | None = None,
     ) -> Repository:
-        """Open a repository; `ObjectMissing` where there is none, `BankForeign` where the passphrase opens no key of it."""
+        """Open a repository; `cache_dir` may keep its index between processes. `ObjectMissing` where there is none, `BankForeign` where the passphrase opens no key of it."""
         check_prefix(prefix)
         path = f"{prefix}config"
         sealed = bank.get(path, limit=_MAX_CONFIG)
@@ -131,7 +143,7 @@ class Repository:
             raise Damaged(path, "it holds no configuration") from None
         if config.version != _VERSION:
             raise BankForeign(f"{path}: repository version {config.version} is not supported, only {_VERSION} is")
-        return cls(bank, prefix, key, config, clock=clock, random=random)
+        return cls(bank, prefix, key, config, clock=clock, random=random, cache_dir=cache_dir)
 
     # --- keys
 
@@ -162,23 +174,7 @@ class Repository:
 
     def refresh_index(self) -> bool:
         """Read the index files that are new and drop what vanished ones held; whether anything changed."""
-        for _ in range(5):
-            names = frozenset(self.documents.names("index"))
-            kept = [segment for segment in self.index.segments if segment.sources <= names]
-            fresh = sorted(names.difference(*(segment.sources for segment in kept)))
-            if not fresh and len(kept) == len(self.index.segments):
-                return False
-            try:
-                packs = (pack for name in fresh for pack in self._index_file(name))
-                built = [build_segment(packs, frozenset(fresh))] if fresh else []
-            except ObjectMissing:  # replaced between the listing and the reading
-                continue
-            self.index.replace([*kept, *built], forget_recent=False)
-            return True
-        raise BankError(f"the index of {self.prefix} changes faster than it can be read")
-
-    def _index_file(self, name: str) -> Iterator[PackEntry]:
-        return decode_index(self.documents.get("index", name), self.documents.path("index", name))
+        return self._follower.refresh()
 
     def load(self, kind: BlobKind, blob_id: bytes) -> bytes:
         """A blob, checked against its name. `Damaged` or `ObjectMissing` name the bank object that is to blame;

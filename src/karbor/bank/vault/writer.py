@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from threading import Lock
 from typing import TYPE_CHECKING, Self
 
-from karbor.bank.vault.index import INDEX_BLOBS, PackEntry, encode_index
+from karbor.bank.vault.index import INDEX_BLOBS, encode_index
 from karbor.bank.vault.nodes import encode_tree
 from karbor.bank.vault.pack import PackBuilder
+from karbor.bank.vault.segments import PackEntry
 from karbor.errors import BankError
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from karbor.sdk.bank import Buffer
 
 _INDEX_EVERY = 300.0
+_RECENT = 250_000
+"""Blobs of this run that lie in a dictionary, 200 bytes each, before they go into a segment."""
 
 
 class _Slot:
@@ -176,7 +179,9 @@ class Writer:
                 return
             name, sealed = self.repository.documents.seal(encode_index(packs))
             self._put(self.repository.documents.path("index", name), sealed)
-            self.repository.index.add(packs)
+            self.repository.index.add(packs, name)
             with self._lock:
                 for blob in (blob for pack in packs for blob in pack.blobs):
                     self._claimed[blob.kind].discard(blob.id)
+            if self.repository.index.recent_count > _RECENT:
+                self.repository.refresh_index()

@@ -7,8 +7,9 @@ import hashlib
 import numpy as np
 import pytest
 
-from karbor.bank.vault.index import Index, PackEntry, build_segment, decode_index, encode_index
+from karbor.bank.vault.index import Index, decode_index, encode_index
 from karbor.bank.vault.pack import Blob
+from karbor.bank.vault.segments import PackEntry, build_segment
 from karbor.errors import Damaged
 
 
@@ -24,7 +25,7 @@ def entry(pack, numbers, kind="data"):
 
 def index_of(*groups):
     index = Index()
-    index.replace([build_segment(group, frozenset({str(at)})) for at, group in enumerate(groups)], forget_recent=True)
+    index.replace([build_segment(group, frozenset({str(at)})) for at, group in enumerate(groups)])
     return index
 
 
@@ -51,7 +52,7 @@ def test_a_file_is_written_as_restic_does():
 
 def test_every_blob_is_found_one_by_one_and_in_a_batch():
     index = index_of([entry(-1, range(500)), entry(-2, range(500, 1000))], [entry(-3, range(1000, 1500))])
-    index.add([entry(-4, range(1500, 1600))])
+    index.add([entry(-4, range(1500, 1600))], "own")
     order = np.random.default_rng(1).permutation(1700).tolist()
     located = index.locate("data", b"".join(map(blob_id, order)))
     assert [order[at] for at in located.missing] == [number for number in order if number >= 1600]
@@ -77,7 +78,7 @@ def test_data_and_trees_of_the_same_name_are_different_blobs():
 
 def test_every_copy_is_found_and_packs_can_be_excepted():
     index = index_of([entry(-1, [1, 2]), entry(-2, [1])], [entry(-3, [1])])
-    index.add([entry(-4, [1])])
+    index.add([entry(-4, [1])], "own")
     assert {place.pack for place in index.places("data", blob_id(1))} == {blob_id(-n) for n in (1, 2, 3, 4)}
     dead = frozenset({blob_id(-1), blob_id(-3), blob_id(-4)})
     assert index.place("data", blob_id(1), except_in=dead).pack == blob_id(-2)

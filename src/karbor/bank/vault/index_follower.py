@@ -1,0 +1,90 @@
+"""Keeping the index in step with the index files in the bank, by way of the local cache."""
+
+from __future__ import annotations
+
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from karbor.bank.vault.index import decode_index
+from karbor.bank.vault.segments import build_segment, in_memory, merge, tiers
+from karbor.errors import BankError, ObjectMissing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from karbor.bank.vault.documents import Documents
+    from karbor.bank.vault.index import Index
+    from karbor.bank.vault.index_cache import IndexCache
+    from karbor.bank.vault.segments import PackEntry, Segment
+
+FOLDER = "index"
+_FILES_AT_ONCE = 8
+"""Index files that become one segment in memory: 400,000 blobs, 60 MiB."""
+_ATTEMPTS = 5
+
+
+class IndexFollower:
+    """Brings `index` up to date with the bank; without a `cache` the segments stay in memory."""
+
+    def __init__(self, documents: Documents, index: Index, cache: IndexCache | None) -> None:
+        self._documents, self._index, self._cache = documents, index, cache
+        self._own: frozenset[str] = frozenset()
+        self._loaded = False
+        self._lock = Lock()
+
+    def refresh(self) -> bool:
+        """Read the index files that are new and drop what vanished ones held; whether anything changed."""
+        with self._lock:
+            for _ in range(_ATTEMPTS):
+                live = self._live()
+                kept = self._kept(live)
+                fresh = sorted(live.difference(*(segment.sources for segment in kept)))
+                try:
+                    segments = self._extended(kept, fresh)
+                except ObjectMissing:  # replaced between the listing and the reading
+                    continue
+                changed = bool(fresh) or segments != list(self._index.segments)
+                self._index.replace(segments)
+                self._own, self._loaded = frozenset(), True
+                return changed
+        raise BankError(f"the index below {self._documents.prefix} changes faster than it can be read")
+
+    def _live(self) -> frozenset[str]:
+        """The index files that exist. A listing may lag behind: files of our own that it lacks are asked for."""
+        self._own |= self._index.set_recent_aside()
+        listed = frozenset(self._documents.names(FOLDER))
+        return listed | {name for name in self._own - listed if self._exists(name)}
+
+    def _exists(self, name: str) -> bool:
+        try:
+            self._documents.bank.stat(self._documents.path(FOLDER, name))
+        except ObjectMissing:
+            return False
+        return True
+
+    def _kept(self, live: frozenset[str]) -> list[Segment]:
+        if self._cache is not None and not self._loaded:
+            return self._cache.load(live)
+        return [segment for segment in self._index.segments if segment.sources <= live]
+
+    def _extended(self, kept: list[Segment], fresh: Sequence[str]) -> list[Segment]:
+        segments = list(kept)
+        for start in range(0, len(fresh), _FILES_AT_ONCE):
+            names = fresh[start : start + _FILES_AT_ONCE]
+            built = build_segment(self._packs(names), frozenset(names))
+            segments.append(self._merged([built]) if len(fresh) > _FILES_AT_ONCE else built)
+        keeping, merging = tiers(segments)
+        if len(merging) > 1 or (fresh and merging):
+            merging = [self._merged(merging)]
+        return keeping + merging
+
+    def _merged(self, parts: list[Segment]) -> Segment:
+        if self._cache is not None:
+            return self._cache.store(parts)
+        if len(parts) == 1:
+            return parts[0]
+        return merge(parts, in_memory(sum(map(len, parts)), sum(len(part.packs) for part in parts)))
+
+    def _packs(self, names: Sequence[str]) -> Iterator[PackEntry]:
+        for name in names:
+            yield from decode_index(self._documents.get(FOLDER, name), self._documents.path(FOLDER, name))
