@@ -1,4 +1,5 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2034  # render reads its variables by name
 # Renders testbed/etc into $ETC: @NAME@ is replaced, `login = USER` becomes the credentials of a service user.
 
 CEPH_ID=5f1a7a3e-6c1b-4f7a-9d0a-0d0d0d0d0d01

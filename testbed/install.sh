@@ -3,6 +3,7 @@
 
 install_packages() {
   local missing made='' status
+  # shellcheck disable=SC2046  # a list of words
   missing=$(dpkg-query -W -f '${Package} ${Status}\n' $(<"$HERE/packages.txt") 2>/dev/null | awk '/ok installed/{print $1}' | sort | comm -13 - "$HERE/packages.txt")
   [ -z "$missing" ] && return
   # Debian starts daemons as it installs them, unless this file forbids it.
@@ -17,15 +18,15 @@ install_packages() {
 # All projects at their newest resolve into one environment. Ceph's and libvirt's bindings are in no package index:
 # Debian's are linked in, so the environment is built on Debian's own Python.
 install_python() {
-  local done site bindings=/usr/lib/python3/dist-packages
-  done=$VENV/.$(sha256sum <"$HERE/requirements.txt" | cut -c1-12)
-  [ -e "$done" ] && return
+  local mark site bindings=/usr/lib/python3/dist-packages
+  mark=$VENV/.$(sha256sum <"$HERE/requirements.txt" | cut -c1-12)
+  [ -e "$mark" ] && return
   command -v uv >/dev/null || { say "!! uv is missing (https://docs.astral.sh/uv/)"; return 1; }
   HOME=$USER_HOME uv venv -q --clear --python /usr/bin/python3 "$VENV" &&
     HOME=$USER_HOME uv pip install -q --python "$VENV/bin/python" -r "$HERE/requirements.txt" || return 1
   site=$("$VENV/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
   ln -sf $bindings/{rados,rbd,cephfs}.*.so $bindings/ceph_argparse.py $bindings/libvirt*.py $bindings/libvirtmod*.so "$site/" &&
-    "$VENV/bin/python" -c 'import cephfs, libvirt, rados, rbd' && touch "$done"
+    "$VENV/bin/python" -c 'import cephfs, libvirt, rados, rbd' && touch "$mark"
 }
 
 install_guest() {

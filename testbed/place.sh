@@ -1,9 +1,9 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2034  # the sourcing scripts use what is set here
 # Where the testbed keeps its things, and how it starts and finds its daemons. Sourced by up, down and check.
 
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-# shellcheck disable=SC2034  # for uv and apt: every daemon gets a HOME of its own, see below
-USER_HOME=$HOME
+USER_HOME=$HOME                                                   # for uv and apt
 export CLOUD=${KARBOR_CLOUD:-/opt/karbor-cloud}                   # everything but Debian's packages
 export CACHE=${KARBOR_CLOUD_CACHE:-/var/cache/karbor-cloud}       # what survives `down --wipe`
 export ETC=$CLOUD/etc DATA=$CLOUD/data LOG=$CLOUD/log RUN=$CLOUD/run VENV=$CLOUD/venv
@@ -12,7 +12,7 @@ export AUTH_URL=http://127.0.0.1:5000/v3
 export LIBVIRT_URI="qemu+unix:///system?socket=$RUN/libvirt/libvirt-sock"
 
 export HOME=$CLOUD/home                                           # oslo.config looks into ~/.<project> first
-export PATH=$CLOUD/bin:$VENV/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+export PATH=$CLOUD/bin:$VENV/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:$PATH
 export LC_ALL=C.UTF-8
 export CEPH_CONF=$ETC/ceph/ceph.conf OS_CLIENT_CONFIG_FILE=$ETC/clouds.yaml
 unset OS_CLOUD
@@ -22,7 +22,7 @@ die() { echo "testbed: $*" >&2; exit 1; }
 as_root() { [ "$(id -u)" = 0 ] || die "$1 needs root (packages, network devices, guests): run it with sudo"; }
 
 # A pid file holds "PID START-TIME": after a reboot the same number may belong to somebody else's process.
-start_time() { local stat; stat=$(cat "/proc/$1/stat" 2>/dev/null) && set -- ${stat##*) } && echo "${20}"; }
+start_time() { local stat; stat=$(cat "/proc/$1/stat" 2>/dev/null) && read -ra stat <<<"${stat##*) }" && echo "${stat[19]}"; }
 pid_of() { # NAME: its pid, or failure when it does not run
   local pid born
   read -r pid born 2>/dev/null <"$RUN/$1.pid" && [ "$(start_time "$pid")" = "$born" ] && echo "$pid"
