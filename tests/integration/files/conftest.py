@@ -101,6 +101,7 @@ def everything(root: Path) -> None:
     (root / "empty-directory").mkdir()
     os.link(root / "small", deep / "linked")
     os.link(root / "large", root / "large-too")
+    os.link(root / "small", root / "small-too")
     (root / "link").symlink_to("small")
     (root / "absolute").symlink_to("/etc/passwd")
     (root / "dangling").symlink_to(b"\xff nowhere".decode("utf-8", "surrogateescape"))

@@ -31,6 +31,7 @@ from karbor.bank.vault.files_target import (
     new_special,
     old_file,
     valid_name,
+    valid_target,
     walk_to,
 )
 from karbor.bank.vault.reader import Content
@@ -254,7 +255,8 @@ class _TreeReader:
         content = Content.of(self._repository, nodes)
         content.blobs(lambda at, data: blobs.update({content.ids[32 * at[0] :][:32]: data}), threads=1)
         for node in nodes:
-            self._write(frame, node, partial(self._write_blobs, node, blobs))
+            if not self._restore_link(frame, node):  # to one of these files
+                self._write(frame, node, partial(self._write_blobs, node, blobs))
 
     def _write_blobs(self, node: Node, blobs: dict[bytes, bytes], file: NewContent) -> None:
         offset = 0
@@ -319,6 +321,9 @@ class _TreeReader:
         if node.type in ("socket", "irregular") or (node.type in ("dev", "chardev") and not self._options.devices):
             self._skip(path, "socket" if node.type == "socket" else "device")
             return
+        if node.type == "symlink" and not valid_target(node.linktarget):
+            self._skip(path, "name", "no link can have this target")
+            return
         with _explained(path):
             found = look(frame.descriptor, node.name)
             if found is not None and self._is_equal_special(frame, node, found):
@@ -344,7 +349,7 @@ class _TreeReader:
             if node.type == "symlink":
                 os.symlink(node.linktarget, scratch, dir_fd=frame.descriptor)
             else:
-                os.mknod(scratch, _KINDS[node.type] | 0o600, node.device, dir_fd=frame.descriptor)
+                _make_device(scratch, _KINDS[node.type] | 0o600, node.device, frame.descriptor)
 
         kind = _KINDS[node.type]
         try:
@@ -355,6 +360,8 @@ class _TreeReader:
                 self._metadata.apply(made, node, os.fsdecode(path))
         except Taken:
             self._skip(path, "exists")
+        except _NoDevice as error:
+            self._skip(path, "device", str(error))
         else:
             self._count(node)
 
@@ -381,6 +388,21 @@ class _TreeReader:
             self._tell(before + done - self._done_bytes)
 
         return moved
+
+
+class _NoDevice(Exception):
+    """A device cannot be made, for want of privilege or because there is none of this number."""
+
+
+def _make_device(name: bytes, mode: int, device: int, directory: int) -> None:
+    try:
+        os.mknod(name, mode, device, dir_fd=directory)
+    except OverflowError:
+        raise _NoDevice("there is no such device number") from None
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EINVAL):
+            raise
+        raise _NoDevice(error.strerror) from None
 
 
 _KINDS = {"symlink": stat.S_IFLNK, "dev": stat.S_IFBLK, "chardev": stat.S_IFCHR, "fifo": stat.S_IFIFO}

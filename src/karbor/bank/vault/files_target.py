@@ -37,6 +37,11 @@ def valid_name(name: bytes) -> bool:
     return 0 < len(name) <= 255 and name not in (b".", b"..") and b"/" not in name and b"\0" not in name
 
 
+def valid_target(target: bytes) -> bool:
+    """Whether a symbolic link can point to it."""
+    return 0 < len(target) < 4096 and b"\0" not in target
+
+
 def look(directory: int, name: bytes) -> os.stat_result | None:
     """What has the name, None where nothing has."""
     try:
