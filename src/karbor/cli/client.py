@@ -60,7 +60,7 @@ def warn_of_namesake(terminal: Terminal) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; gives back its exit code (`karbor.errors`)."""
     given = list(sys.argv[1:] if argv is None else argv) or ["help"]
-    terminal = Terminal(sys.stdin, sys.stdout, sys.stderr)
+    terminal = Terminal.standard()
     if {"help", "--help", "-h", "--version"}.intersection(given):
         warn_of_namesake(terminal)
     return program(terminal).run(given)

@@ -92,17 +92,20 @@ def _listed(entry: Entry) -> Item:
         "mode": stat.filemode(kind.get(entry.type, stat.S_IFREG) | entry.mode),
         "size": entry.size,
         "modified": entry.modified,
-        "name": f"{_typable(entry)} -> {entry.target}" if entry.target else _typable(entry),
+        "name": f"{_typable(entry)} -> {_printable(entry.target)}" if entry.target else _typable(entry),
     }
 
 
+def _printable(text: str) -> str:
+    return text if text.isprintable() else repr(text)
+
+
 def _typable(entry: Entry) -> str:
-    """The name as a shell takes it: bytes that are not UTF-8 stand in ``$'…'``."""
-    if not entry.quoted:
+    """The name as a shell takes it: bytes that are not UTF-8 or would steer the terminal stand in ``$'…'``."""
+    if not entry.quoted and entry.name.isprintable():
         return entry.name
-    escaped = "".join(
-        chr(b) if 32 <= b < 127 and b not in b"'\\" else f"\\x{b:02x}" for b in unquote_to_bytes(entry.quoted)
-    )
+    raw = unquote_to_bytes(entry.quoted) if entry.quoted else entry.name.encode()
+    escaped = "".join(chr(byte) if 32 <= byte < 127 and byte not in b"'\\" else f"\\x{byte:02x}" for byte in raw)
     return f"$'{escaped}'"
 
 

@@ -52,4 +52,4 @@ def _no_api() -> NoReturn:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; gives back its exit code (`karbor.errors`)."""
     given = list(sys.argv[1:] if argv is None else argv) or ["help"]
-    return program(Terminal(sys.stdin, sys.stdout, sys.stderr)).run(given)
+    return program(Terminal.standard()).run(given)

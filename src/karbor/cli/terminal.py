@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import sys
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
@@ -18,6 +20,14 @@ class Terminal:
         self._stdin = stdin
         self.out = out
         self.err = err
+
+    @classmethod
+    def standard(cls) -> Terminal:
+        """The process's own streams. A name that is not UTF-8 is shown escaped where it would otherwise be an error."""
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
+        return cls(sys.stdin, sys.stdout, sys.stderr)
 
     @property
     def watched(self) -> bool:

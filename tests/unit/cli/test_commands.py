@@ -317,6 +317,7 @@ def test_resources_and_entries_are_listed(karbor, service):
         {"name": "a.html", "type": "file", "size": 2048, "mode": 0o644, "modified": "2026-11-22T10:00:00Z"},
         {"name": "cur", "type": "symlink", "mode": 0o777, "target": "a.html"},
         {"name": "caf\ufffd", "type": "dir", "mode": 0o755, "quoted": "caf%E9"},
+        {"name": "\x1b[2Jx'", "type": "file"},
     ]
     service.on("GET", f"{AT}/{CHECKPOINT}/entries", {"entries": entries})
     result = karbor("checkpoint", "ls", "c0ff", "/srv/www/docs", "-f", "value")
@@ -324,6 +325,7 @@ def test_resources_and_entries_are_listed(karbor, service):
         "-rw-r--r-- 2048 2026-11-22T10:00:00Z a.html",
         "lrwxrwxrwx 0  cur -> a.html",
         "drwxr-xr-x 0  $'caf\\xe9'",
+        "---------- 0  $'\\x1b[2Jx\\x27'",
     ]
     assert service.seen[-1].query == {"resource": DIRECTORY_KEY, "path": "docs"}
 
