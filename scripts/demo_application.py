@@ -38,7 +38,7 @@ class Shop:
         self.web, self.image, self.database = root / "web", root / "disk" / "volume.img", root / "db" / "orders.sqlite"
 
     def build(self) -> None:
-        dice = random.Random(7)  # noqa: S311 - the same application every time
+        dice = random.Random(7)
         for number in range(FILES):
             page = self.web / f"section{number % 40:02d}" / f"page{number:04d}.html"
             page.parent.mkdir(parents=True, exist_ok=True)
@@ -161,6 +161,11 @@ def fingerprint(root: Path, leave_out: set[Path]) -> dict[str, tuple[object, ...
             relative = os.fsdecode(os.path.relpath(path, os.fsencode(root)))
             found[relative] = _entry(path, relative, inodes)
     return found
+
+
+def fingerprint_without_holes(found: dict[str, tuple[object, ...]]) -> dict[str, tuple[object, ...]]:
+    """The same without what says whether the image has holes."""
+    return {name: entry[:-1] if name.startswith("disk") else entry for name, entry in found.items()}
 
 
 def _entry(path: bytes, relative: str, inodes: dict[tuple[int, int], str]) -> tuple[object, ...]:

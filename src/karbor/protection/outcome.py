@@ -35,20 +35,30 @@ def resource_states(graph: ResourceGraph, rows: Iterable[StepRow], left: Left) -
     by_node: dict[int, list[StepRow]] = {}
     for row in rows:
         by_node.setdefault(row.node, []).append(row)
+    parents = graph.parents()
+
+    def path(i: int) -> str:
+        """What people call it: an application and its member, a server and its volume."""
+        own = graph.resources[i].name or graph.resources[i].id
+        above = parents[i]
+        return f"{graph.resources[above[0]].name or graph.resources[above[0]].id} > {own}" if above else own
+
     return tuple(
-        _state(resource.key, by_node.get(i, []), left.saved.get(i), left.written.get(i))
+        _state(resource.key, path(i), by_node.get(i, []), left.saved.get(i), left.written.get(i))
         for i, resource in enumerate(graph.resources)
     )
 
 
-def _state(key: str, rows: list[StepRow], saved: SavedRecord | None, written: Written | None) -> ResourceState:
+def _state(
+    key: str, path: str, rows: list[StepRow], saved: SavedRecord | None, written: Written | None
+) -> ResourceState:
     status, reason = _ending(rows)
     begun = [row.started_at for row in rows if row.started_at]
     ended = [row.finished_at for row in rows if row.finished_at]
     return ResourceState(
         key=key,
         status=status,
-        reason=reason,
+        reason=f"{path}: {reason}" if reason else "",
         data_location=saved.location if saved else "none",
         consistency=saved.consistency if saved else "none",
         logical_bytes=written.logical_bytes if written else 0,

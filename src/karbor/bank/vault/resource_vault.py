@@ -13,7 +13,7 @@ from karbor.bank.vault.reader import Content
 from karbor.bank.vault.stream import write_stream
 from karbor.bank.vault.walk import walk
 from karbor.bank.vault.workers import Tally
-from karbor.errors import InvalidInput, NotFound
+from karbor.errors import Damaged, InvalidInput, NotFound, ObjectMissing
 from karbor.sdk.vault import Restored, Verified, Written
 
 if TYPE_CHECKING:
@@ -154,7 +154,28 @@ class ResourceVault:
         )
 
     def verify(self, *, progress: Callable[[int, int], None] | None = None) -> Verified:
-        """Read back every byte of the resource and hash it again; raises `Damaged` or `ObjectMissing`."""
+        """Read back every byte of the resource and hash it again; raises `Damaged` naming the bank object and the
+        files that have bytes in it.
+        """
+        try:
+            return self._read_back(progress)
+        except (Damaged, ObjectMissing) as error:
+            reason = error.reason if isinstance(error, Damaged) else "it is missing"
+            found = self._files_in(error.key)
+            raise Damaged(error.key, f"{reason}; it holds bytes of {found}" if found else reason) from error
+
+    def _files_in(self, pack: str) -> str:
+        """The files with bytes in a pack, for people: the first by its path, and how many more."""
+        index, prefix = self._repository.index, self._repository.pack_path
+        hit: list[str] = []
+        for path, node in walk(self._repository, self._stored_tree()):
+            ids = (node.content[at : at + 32] for at in range(0, len(node.content), 32))
+            if any(prefix(place.pack) == pack for blob in ids for place in index.places("data", blob)):
+                hit.append(path.decode("utf-8", "replace"))
+        more = f" and {len(hit) - 1} other files" if len(hit) > 1 else ""
+        return f"{hit[0]}{more}" if hit else ""
+
+    def _read_back(self, progress: Callable[[int, int], None] | None) -> Verified:
         tally = Tally(0, progress)
         blobs = 0
         ids = bytearray()
