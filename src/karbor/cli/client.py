@@ -8,7 +8,7 @@ import time
 from importlib import metadata
 from typing import TYPE_CHECKING
 
-from karbor.cli import checkpoints, contents, hosts, plans, protectables, restores
+from karbor.cli import checkpoints, contents, hosts, plans, plugins, protectables, restores
 from karbor.cli.connection import add_options, connect, state_folder
 from karbor.cli.program import Program
 from karbor.cli.session import Session
@@ -27,6 +27,7 @@ VERBS = (
     *contents.VERBS,
     *restores.VERBS,
     *hosts.VERBS,
+    *plugins.VERBS,
 )
 
 
