@@ -40,7 +40,8 @@ class Content:
         self._repository = repository
         self.ids = ids
         located = repository.index.locate("data", self.ids)
-        if located.missing.size and repository.refresh_index():
+        if located.missing.size:
+            repository.refresh_index()
             located = repository.index.locate("data", self.ids)
         if located.missing.size:
             position = int(located.missing[0])

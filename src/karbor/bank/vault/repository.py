@@ -182,8 +182,9 @@ class Repository:
         """
         failure: Damaged | ObjectMissing | None = None
         for attempt in range(2):
-            if attempt and not self.refresh_index():
-                break
+            if attempt:  # a prune may have moved it, or another process written it
+                self.refresh_index()
+                failure = None
             for place in self.index.places(kind, blob_id):
                 try:
                     return self.load_place(blob_id, place)
