@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -195,7 +196,7 @@ def _protected_apart(application: Application, member: Directory) -> Iterator[st
 
 
 def _literal(text: str) -> str:
-    return "".join(f"[{character}]" if character in "*?[" else character for character in text)
+    return re.sub(r"([*?\[\\\s])", r"\\\1", text)
 
 
 def _found(path: str) -> str:

@@ -129,4 +129,8 @@ class MariaDB:
 
 
 def _escaped(value: str) -> str:
-    return value.replace("\\", "\\\\").replace("\n", "\\n").replace("\t", "\\t")
+    """What may stand between double quotes in an option file."""
+    return "".join(_ESCAPES.get(character, character) for character in value)
+
+
+_ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
