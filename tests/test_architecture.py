@@ -62,7 +62,7 @@ CONFINED = {
     "pyfastcdc": {"bank.vault"},
     "pymysql": {"db"},
     "pytest": {"sdk.contract"},
-    "requests": {"cli"},
+    "requests": {"cli", "clouds"},
     "rich": {"cli"},
     "sqlalchemy": {"db"},
     "stevedore": {"sdk.loading"},
@@ -98,7 +98,7 @@ def allowed(module: str) -> set[str]:
     for adapter, seen in ADAPTERS.items():
         if within(module, adapter):
             return {*seen, adapter}
-    top = module.split(".")[0]
+    top = module.split(".", maxsplit=1)[0]
     if top == "cli" and module not in COMMAND_LINE_SERVER:
         return {*COMMAND_LINE, "cli"}
     if module in {"app", "standalone"} or module in COMMAND_LINE_SERVER:

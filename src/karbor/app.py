@@ -13,16 +13,22 @@ import msgspec
 
 from karbor.api.application import build_application
 from karbor.api.auth import NoAuth, StaticAuth
+from karbor.api.keystone import KeystoneAuth, behind_keystone
 from karbor.api.policy import OsloPolicy
 from karbor.bank.rootkey import derive, read_key_file
+from karbor.clouds.session import Clouds
+from karbor.clouds.trust import Trusts
 from karbor.db.catalogue import SqlCatalogue
 from karbor.db.engine import Database
 from karbor.db.journal import SqlJournal
 from karbor.db.migrate import upgrade
 from karbor.domain.context import Caller
-from karbor.errors import InvalidInput
+from karbor.domain.delegation import Delegation
+from karbor.errors import InvalidInput, Unavailable
 from karbor.flow.sealing import Sealer
 from karbor.flow.worker import Worker, WorkerOptions
+from karbor.protection.catalogue import EVERY_PROJECT
+from karbor.protection.delegation import NoDelegations, RecordedDelegations
 from karbor.protection.ending import Endings
 from karbor.protection.handler import StepHandler
 from karbor.protection.independence import independence
@@ -39,10 +45,12 @@ from karbor.system import SystemClock, SystemRandomness
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import falcon
     from oslo_config.cfg import ConfigOpts
 
     from karbor.api.auth import Authenticator
+    from karbor.api.keystone import Wsgi
+    from karbor.protection.delegation import Delegations
+    from karbor.protection.run import RunInput
     from karbor.sdk.protectable import Session
 
 _HOST_TYPES = "Karbor::Host::"
@@ -53,6 +61,11 @@ class HostSession(msgspec.Struct, kw_only=True):
 
     project_id: str
     project_name: str
+
+    @property
+    def connection(self) -> Any:
+        """There is none."""
+        raise Unavailable("no cloud is configured here", hint="auth_strategy keystone and [trustee] name one")
 
 
 class Application:
@@ -132,9 +145,41 @@ class Application:
     def _root_key_of(self, provider: Provider) -> bytes:
         return read_key_file(Path(provider.root_key_file) if provider.root_key_file else self.settings.root_key_file)
 
+    @property
+    def _in_cloud(self) -> bool:
+        return self.settings.auth_strategy == "keystone" and not self.settings.host_resources
+
+    @cached_property
+    def clouds(self) -> Clouds:
+        """Sessions to the cloud."""
+        settings = self.settings
+        return Clouds(
+            self.config,
+            region=settings.region_name,
+            interface=settings.interface,
+            timeout=settings.cloud_timeout,
+            deadline=settings.cloud_deadline,
+            clock=self.clock,
+        )
+
     def session_of(self, caller: Caller) -> Session:
-        """The caller's connection to what is protected."""
+        """The caller's own connection to what is protected, while his request lasts."""
+        if self._in_cloud:
+            return self.clouds.of_caller(caller)
         return HostSession(project_id=caller.project_id, project_name=caller.project_name)
+
+    def session_of_run(self, run: RunInput) -> Session:
+        """The connection of long work, by the right that the caller delegated."""
+        if not run.delegation_id:
+            return HostSession(project_id=run.caller.project_id, project_name=run.caller.project_name)
+        return self.clouds.of_delegation(self.catalogue.get(Delegation, EVERY_PROJECT, run.delegation_id))
+
+    @cached_property
+    def delegations(self) -> Delegations:
+        """How users let the service act for them."""
+        if not self._in_cloud:
+            return NoDelegations()
+        return RecordedDelegations(self.catalogue, Trusts(self.clouds), self.clock)
 
     # --- services
 
@@ -148,6 +193,7 @@ class Application:
             inventory=self.inventory,
             vaults=self.vaults,
             preflights=Preflights(self.inventory, self.vaults, self.session_of, self.clock),
+            delegations=self.delegations,
             clock=self.clock,
             random=self.random,
         )
@@ -162,7 +208,7 @@ class Application:
             catalogue=self.catalogue,
             inventory=self.inventory,
             endings=endings,
-            session_of=self.session_of,
+            session_of=self.session_of_run,
             clock=self.clock,
             scratch_root=self.settings.state_path / "scratch",
         )
@@ -175,7 +221,7 @@ class Application:
             project = self.settings.static_project
             caller = Caller(user_id="operator", project_id=project, project_name="default", roles=("admin", "member"))
             return StaticAuth({self._token(): caller})
-        raise InvalidInput("auth_strategy keystone needs a Keystone: use static or noauth", field="auth_strategy")
+        return KeystoneAuth(self.clouds.auth_url)
 
     def _token(self) -> str:
         path = self.settings.token_file
@@ -188,9 +234,16 @@ class Application:
         except OSError as error:
             raise InvalidInput(f"token file {path} cannot be read: {error.strerror}", field="token_file") from error
 
-    def wsgi(self) -> falcon.App[Any, Any]:
+    def wsgi(self) -> Wsgi:
         """The API as a WSGI application."""
-        return build_application(self.service, self.authenticator(), OsloPolicy(self.config), clock=self.clock)
+        api = build_application(
+            self.service,
+            self.authenticator(),
+            OsloPolicy(self.config),
+            clock=self.clock,
+            max_limit=self.settings.max_limit,
+        )
+        return behind_keystone(api, self.config) if self.settings.auth_strategy == "keystone" else api
 
     def upgrade_database(self) -> None:
         """Bring the tables to this version."""

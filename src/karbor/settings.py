@@ -57,11 +57,19 @@ WORKER: list[cfg.Opt] = [
         "drain", default=10.0, min=0.0, help="Seconds that running steps get to give themselves back at a stop."
     ),
 ]
+CLOUD: list[cfg.Opt] = [
+    cfg.StrOpt("region_name", default="", help="Region of the cloud's services. Empty: the only one."),
+    cfg.StrOpt("interface", default="public", choices=["public", "internal", "admin"], help="Which endpoints to use."),
+    cfg.FloatOpt("timeout", default=18.0, min=1.0, help="Seconds that one call of a cloud's API may take."),
+    cfg.FloatOpt(
+        "deadline", default=20.0, min=1.0, help="Seconds that one request to this API may spend asking the cloud."
+    ),
+]
 
 
 def groups() -> dict[str | None, list[cfg.Opt]]:
     """Every option by group, for the sample file and the reference."""
-    return {None: GENERAL, "database": DATABASE, "worker": WORKER}
+    return {None: GENERAL, "database": DATABASE, "worker": WORKER, "cloud": CLOUD}
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,6 +94,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     heartbeat: float
     max_tries: int
     drain: float
+    region_name: str
+    interface: str
+    cloud_timeout: float
+    cloud_deadline: float
 
 
 def load(files: Sequence[Path]) -> Settings:
@@ -129,6 +141,10 @@ def from_config(config: cfg.ConfigOpts) -> Settings:
             heartbeat=config.worker.heartbeat,
             max_tries=config.worker.max_tries,
             drain=config.worker.drain,
+            region_name=config.cloud.region_name,
+            interface=config.cloud.interface,
+            cloud_timeout=config.cloud.timeout,
+            cloud_deadline=config.cloud.deadline,
         )
     except (cfg.Error, ValueError) as error:
         raise InvalidInput(f"the configuration is wrong: {error}") from error

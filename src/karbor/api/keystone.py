@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from karbor.domain.context import Caller
+from karbor.domain.context import Caller, Token
 from karbor.errors import NotAuthenticated
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ class KeystoneAuth:
             user_name=headers.get("X-USER-NAME", ""),
             project_name=headers.get("X-PROJECT-NAME", ""),
             domain_id=headers.get("X-PROJECT-DOMAIN-ID", ""),
+            token=Token(headers.get("X-AUTH-TOKEN", "")),
         )
 
 

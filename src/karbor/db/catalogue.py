@@ -17,6 +17,7 @@ from karbor.db import schema
 from karbor.db.columns import Instant
 from karbor.db.paging import in_scope, matching, page
 from karbor.domain.checkpoint import Checkpoint
+from karbor.domain.delegation import Delegation
 from karbor.domain.operation import OperationLog, Restore, Verification
 from karbor.domain.plan import Plan
 from karbor.errors import Conflict, NotFound
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from karbor.db.engine import Database
     from karbor.protection.catalogue import Query, Record
 
-R = TypeVar("R", Plan, Checkpoint, Restore, Verification, OperationLog)
+R = TypeVar("R", Plan, Checkpoint, Restore, Verification, OperationLog, Delegation)
 T = TypeVar("T")
 
 _TABLES: dict[type[Any], Table] = {
@@ -39,6 +40,7 @@ _TABLES: dict[type[Any], Table] = {
     Restore: schema.restores,
     Verification: schema.verifications,
     OperationLog: schema.operation_logs,
+    Delegation: schema.delegations,
 }
 _WORDS: dict[type[Any], str] = {
     Plan: "plan",
@@ -46,6 +48,7 @@ _WORDS: dict[type[Any], str] = {
     Restore: "restore",
     Verification: "verification",
     OperationLog: "operation log",
+    Delegation: "delegation",
 }
 _DECODERS = {kind: msgspec.json.Decoder(kind) for kind in _TABLES}
 _FIXED = frozenset({"id", "project_id", "created_at"})

@@ -73,6 +73,9 @@ operation_logs = _records(
     Column("ended_at", Instant, nullable=False),
 )
 
+# Status of delegations: `karbor.domain.delegation`.
+delegations = _records("delegations", Column("user_id", words(255), nullable=False))
+
 # A run: ready → running (first claim) → succeeded | failed | cancelled. A step ends it; where none does, the journal
 # ends it with its last step. `cancel_requested` is a request, not a state: steps marked `always` still run.
 runs = Table(

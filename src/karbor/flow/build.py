@@ -61,12 +61,17 @@ class _Builder:
         for i in range(count):
             below = self._union(finished[child] for child in self.graph.children[i])
             finished[i] = self._step(i, "prepare_finish", self._union([begun[i], below]))
+        prepared = self._union(self._all("prepare_finish"))
         completed: list[Frontier] = [_NONE] * count
         for i, gate in self._gated(range(count), completed, gating=self.operation == "restore"):
-            main = self._step(i, "main", self._union([finished[i], gate]))
+            main = self._step(i, "main", self._union([finished[i], gate, prepared]))
             below = self._union(completed[child] for child in self.graph.children[i])
             completed[i] = self._step(i, "complete", self._union([main, below]))
         return tuple(self.steps)
+
+    def _all(self, hook: str) -> list[Frontier]:
+        action = f"{self.operation}_{hook}"
+        return [frozenset({seq}) for seq, step in enumerate(self.steps) if step.action == action]
 
     def _gated(self, order: Iterable[int], ends: list[Frontier], *, gating: bool) -> Iterable[tuple[int, Frontier]]:
         """Positions layer by layer, each with the frontier of every layer before its own; unlayered ones first.

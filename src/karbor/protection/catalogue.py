@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 import msgspec
 
 from karbor.domain.checkpoint import Checkpoint
+from karbor.domain.delegation import Delegation
 from karbor.domain.operation import OperationLog, Restore, Verification
 from karbor.domain.plan import Plan
 
@@ -23,8 +24,8 @@ EVERY_PROJECT = "*"
 
 MAX_LIMIT = 1000
 
-Record = Plan | Checkpoint | Restore | Verification | OperationLog
-R = TypeVar("R", Plan, Checkpoint, Restore, Verification, OperationLog)
+Record = Plan | Checkpoint | Restore | Verification | OperationLog | Delegation
+R = TypeVar("R", Plan, Checkpoint, Restore, Verification, OperationLog, Delegation)
 T = TypeVar("T")
 
 

@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from karbor.domain.clock import Clock
-    from karbor.domain.context import Caller
     from karbor.domain.operation import Operation
     from karbor.domain.resource import Resource
     from karbor.flow.journal import Journal
     from karbor.flow.worker import Claim
     from karbor.protection.ending import Endings
     from karbor.protection.inventory import Inventory
+    from karbor.protection.run import RunInput
     from karbor.sdk.protectable import Session
 
 EXPAND, COMMIT, SETTLE, FINISH, BURY = "expand", "commit", "settle", "finish", "bury"
@@ -63,7 +63,7 @@ class StepHandler:
         catalogue: Catalogue,
         inventory: Inventory,
         endings: Endings,
-        session_of: Callable[[Caller], Session],
+        session_of: Callable[[RunInput], Session],
         clock: Clock,
         scratch_root: Path,
     ) -> None:
@@ -92,7 +92,7 @@ class StepHandler:
             return Done(add=self._hook_steps(context, context.operation))
         known = context.records.get(GRAPH)
         if known is None:
-            session = self._session_of(context.input.caller)
+            session = self._session_of(context.input)
             graph = self._inventory.graph(session, context.input.resources)
             context.provider.check_operation("protect", graph.resources)
             trees = previous_trees(context.repository, self._last(context))
@@ -180,7 +180,7 @@ class StepHandler:
                 claim,
                 self._journal,
                 plugin,
-                session=self._session_of(context.input.caller),
+                session=self._session_of(context.input),
                 clock=self._clock,
                 scratch=lambda: self._scratch(stack),
             )

@@ -38,6 +38,8 @@ class RunInput(msgspec.Struct, frozen=True, kw_only=True):
     caller: Caller
     """On whose behalf it works. No token or password is in it."""
     log_id: str
+    delegation_id: str = ""
+    """The right by which it acts for the caller in a cloud; empty where there is none."""
     object_id: str = ""
     """Of the restore or verification, where the run is about one."""
     parameters: Parameters = msgspec.field(default_factory=dict)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from karbor.domain.resource import Resource
     from karbor.flow.journal import Journal
     from karbor.protection.catalogue import Catalogue
+    from karbor.protection.delegation import Delegations
     from karbor.protection.inventory import Instance, Inventory
     from karbor.protection.preflight import Preflights
     from karbor.protection.vaults import Vaults
@@ -53,13 +54,15 @@ class ProtectionService:
         inventory: Inventory,
         vaults: Vaults,
         preflights: Preflights,
+        delegations: Delegations,
         clock: Clock,
         random: Randomness,
     ) -> None:
         self.catalogue = catalogue
         self.inventory = inventory
         self._journal, self._providers, self._vaults = journal, providers, vaults
-        self._preflights, self._clock, self._random = preflights, clock, random
+        self._preflights, self._delegations = preflights, delegations
+        self._clock, self._random = clock, random
 
     # --- what there is
 
@@ -181,7 +184,7 @@ class ProtectionService:
             extra_info={"created_by": "manual", **extra_info},
         )
         log = self._log(caller, "protect", states.PROTECTING, checkpoint)
-        begun = RunInput(caller=caller, log_id=log.id, parameters=plan.parameters, resources=plan.resources)
+        begun = self._input(caller, log, parameters=plan.parameters, resources=plan.resources)
 
         def work(tx: Any) -> None:
             self.catalogue.insert(tx, checkpoint)
@@ -218,6 +221,7 @@ class ProtectionService:
         """Begin the deletion of a checkpoint that is finished, however it ended."""
         known = self.checkpoint(caller, provider_id, checkpoint_id)
         log = self._log(caller, "delete", states.DELETING, known)
+        begun = self._input(caller, log)
 
         def work(tx: Any) -> None:
             record = self.catalogue.get(Checkpoint, known.project_id, known.id, tx=tx)
@@ -226,8 +230,7 @@ class ProtectionService:
             self._check_unused(tx, record)
             self.catalogue.replace(tx, msgspec.structs.replace(record, status=states.DELETING))
             self.catalogue.insert(tx, log)
-            begun = RunInput(caller=caller, log_id=log.id, snapshot_id=record.snapshot_id)
-            self._begin(tx, "delete", record, begun)
+            self._begin(tx, "delete", record, msgspec.structs.replace(begun, snapshot_id=record.snapshot_id))
 
         self.catalogue.transact(work)
 
@@ -301,9 +304,9 @@ class ProtectionService:
             places=tuple(sorted({item.what for item in answer.items if item.action in {"create", "overwrite"}})),
         )
         log = self._log(caller, "restore", IN_PROGRESS, checkpoint, restore_id=restore.id)
-        begun = RunInput(
-            caller=caller,
-            log_id=log.id,
+        begun = self._input(
+            caller,
+            log,
             object_id=restore.id,
             parameters=parameters,
             selected=selected,
@@ -365,9 +368,9 @@ class ProtectionService:
             created_at=self._clock.now(),
         )
         log = self._log(caller, "verify", IN_PROGRESS, checkpoint, verification_id=verification.id)
-        begun = RunInput(
-            caller=caller,
-            log_id=log.id,
+        begun = self._input(
+            caller,
+            log,
             object_id=verification.id,
             parameters=parameters,
             snapshot_id=checkpoint.snapshot_id,
@@ -423,6 +426,11 @@ class ProtectionService:
         if kind == "restore":
             return self.catalogue.run_of(Restore, self.catalogue.get(Restore, scope, ident).id)
         return self.catalogue.run_of(Verification, self.catalogue.get(Verification, scope, ident).id)
+
+    def _input(self, caller: Caller, log: OperationLog, **what: Any) -> RunInput:
+        """A run's input. It asks the cloud for a delegation, so it is made before the transaction is opened."""
+        delegation = self._delegations.ensure(caller)
+        return RunInput(caller=caller.remembered(), log_id=log.id, delegation_id=delegation, **what)
 
     def _begin(self, tx: Any, operation: Operation, checkpoint: Checkpoint, begun: RunInput) -> None:
         run = NewRun(

@@ -6,6 +6,8 @@ There is no step for a hook that nobody wrote. The order of hooks, for a parent 
 
     parent.prepare_begin → dependent.prepare_begin → dependent.prepare_finish → parent.prepare_finish
     each resource: prepare_begin → prepare_finish → main → complete;   dependent.complete → parent.complete
+    no main begins before every prepare_finish of the run has ended: what is to be of one moment, or to be there for
+    resources elsewhere in the graph, is made in prepare_finish
     mains of different resources run in parallel
 
 ``<operation>_undo`` removes what the operation's hooks made for one resource, after a failure or a cancel.

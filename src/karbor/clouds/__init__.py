@@ -1,0 +1,1 @@
+"""Sessions to OpenStack clouds, and the right to act for a user later."""
