@@ -5,6 +5,7 @@ One request: id → token → parsing → policy → one handler → JSON. Whate
 
 from __future__ import annotations
 
+import functools
 import logging
 import uuid
 from types import SimpleNamespace
@@ -36,7 +37,6 @@ App = falcon.App[falcon.Request, falcon.Response]
 MAX_BODY = 1 << 20
 BLOCK = 1 << 20
 """Bytes that are read from a checkpoint at a time."""
-_V1_METHODS = ("GET", "POST", "PUT", "DELETE")
 _ACCESS = logging.getLogger("karbor.api.access")
 
 
@@ -184,16 +184,23 @@ class _Endpoint:
 
 
 def _resource(endpoints: list[_Endpoint]) -> SimpleNamespace:
-    """What Falcon calls. v1's router knew all four methods on every path of its own, and answered 404 for those
-    that it did not serve; other methods, and those of our own paths, are 405.
+    """What Falcon calls. v1's router knew PUT and DELETE for every single thing, and answered 404 where nothing served
+    them; any other method is 405.
     """
     resource = SimpleNamespace()
-    if any(endpoint.route.since == "v1" and not endpoint.route.public for endpoint in endpoints):
-        for method in _V1_METHODS:
-            setattr(resource, f"on_{method.lower()}", _missing)
+    route = endpoints[0].route
+    if route.since == "v1" and route.path.endswith("_id}"):
+        resource.on_put = resource.on_delete = _missing
     for endpoint in endpoints:
         setattr(resource, f"on_{endpoint.route.method.lower()}", endpoint.__call__)
+    allowed = ", ".join(endpoint.route.method for endpoint in endpoints)
+    resource.on_options = functools.partial(_allowed, allowed)
     return resource
+
+
+def _allowed(methods: str, req: falcon.Request, resp: falcon.Response, **_elements: str) -> None:
+    del req  # the same for everyone
+    resp.set_header("Allow", methods)
 
 
 def _missing(req: falcon.Request, resp: falcon.Response, **_elements: str) -> None:
