@@ -33,6 +33,7 @@ from karbor.protection.ending import Endings
 from karbor.protection.handler import StepHandler
 from karbor.protection.independence import independence
 from karbor.protection.inventory import Inventory
+from karbor.protection.joblocks import JobLocks
 from karbor.protection.preflight import Preflights
 from karbor.protection.run import Runs
 from karbor.protection.service import ProtectionService
@@ -209,6 +210,7 @@ class Application:
             inventory=self.inventory,
             endings=endings,
             session_of=self.session_of_run,
+            locks=JobLocks(self.clock),
             clock=self.clock,
             scratch_root=self.settings.state_path / "scratch",
         )
@@ -273,7 +275,10 @@ class Application:
             )
             watcher = threading.Thread(target=partial(_stop_with, stop, worker), daemon=True)
             watcher.start()
-            worker.run()
+            try:
+                worker.run()
+            finally:
+                self.handler.close()
 
 
 def _stop_with(stop: threading.Event, worker: Worker) -> None:

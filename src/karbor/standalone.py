@@ -7,6 +7,7 @@ changes ``providers.d``, the bank. A child that dies is started again; when the 
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import logging
 import os
 import signal
@@ -17,6 +18,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,10 +26,10 @@ import waitress
 
 from karbor.app import Application, application
 from karbor.bank.rootkey import make_key_file
-from karbor.errors import InvalidInput, Unavailable
+from karbor.errors import Conflict, InvalidInput, Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 LOOPBACK = "127.0.0.1"
 _PR_SET_PDEATHSIG = 1
@@ -143,6 +145,7 @@ def standalone(state: Path, port: int) -> int:
     """Run the service until SIGTERM or SIGINT; prints ``ready <endpoint>`` when it answers."""
     prepare(state, port)
     state = state.absolute()
+    _claim(state)
     application(config_files(state)).upgrade_database()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -162,6 +165,15 @@ def standalone(state: Path, port: int) -> int:
         for child in children:
             child.stop()
     return 0
+
+
+def _claim(state: Path) -> None:
+    """Be the only supervisor of a state directory; the lock is never released before the process ends."""
+    descriptor = os.open(state / "supervisor.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise Conflict(f"another service is running on {state}", hint="stop it first") from error
 
 
 def _await(endpoint: str, children: Sequence[Child], stop: threading.Event) -> None:
@@ -216,9 +228,19 @@ def main(arguments: Sequence[str]) -> int:
     app = application(config_files(Path(state)))
     if role == "api":
         _serve_api(app, stop)
-    else:
+        return 0
+    with _only_worker(Path(state)):
+        app.journal.expire(alone=True)
         app.run_worker(stop)
     return 0
+
+
+@contextmanager
+def _only_worker(state: Path) -> Iterator[None]:
+    """Wait until every earlier worker of this state directory has ended; the lock goes with the process."""
+    with (state / "worker.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 if __name__ == "__main__":

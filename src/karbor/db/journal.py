@@ -271,9 +271,10 @@ class SqlJournal:
         """Say that the worker lives; False where its lease has already been given up."""
         return self._database.transact(lambda tx: claims.beat(tx, worker_id), idempotent=True)
 
-    def expire(self) -> int:
-        """End the leases of silent workers and take over their steps; returns how many."""
-        return self._database.transact(lambda tx: claims.expire(tx, self._lease, self._max_takeovers), idempotent=True)
+    def expire(self, *, alone: bool = False) -> int:
+        """End the leases of silent workers, or of all where the caller is `alone`, and take over their steps."""
+        lease = 0.0 if alone else self._lease
+        return self._database.transact(lambda tx: claims.expire(tx, lease, self._max_takeovers), idempotent=True)
 
     def leave(self, worker_id: str) -> None:
         """Remove a worker incarnation and give back whatever it still holds."""

@@ -82,9 +82,10 @@ class Journal(Protocol):
         """Say that the worker lives; False where its lease has already been given up."""
         ...
 
-    def expire(self) -> int:
+    def expire(self, *, alone: bool = False) -> int:
         """End the leases of workers that have not been heard of and make their steps ready, one more try counted;
-        a step that has brought down its worker `max_tries` times fails. Returns how many steps were taken over."""
+        a step that has brought down its worker too often fails. A caller that knows itself to be `alone`, and has
+        not enlisted yet, need not wait for leases. Returns how many steps were taken over."""
         ...
 
     def leave(self, worker_id: str) -> None:

@@ -34,10 +34,13 @@ if TYPE_CHECKING:
     from karbor.flow.worker import Claim
     from karbor.protection.ending import Endings
     from karbor.protection.inventory import Inventory
+    from karbor.protection.joblocks import JobLocks
     from karbor.protection.run import RunInput
     from karbor.sdk.protectable import Session
 
 EXPAND, COMMIT, SETTLE, FINISH, BURY = "expand", "commit", "settle", "finish", "bury"
+_WITHOUT_BANK = frozenset({JOIN, SETTLE, FINISH})
+"""Steps that must be possible when the bank is not."""
 
 
 def first_steps(operation: str) -> tuple[NewStep, ...]:
@@ -64,12 +67,13 @@ class StepHandler:
         inventory: Inventory,
         endings: Endings,
         session_of: Callable[[RunInput], Session],
+        locks: JobLocks,
         clock: Clock,
         scratch_root: Path,
     ) -> None:
         self._runs, self._journal, self._catalogue = runs, journal, catalogue
         self._inventory, self._endings, self._session_of = inventory, endings, session_of
-        self._clock, self._scratch_root = clock, scratch_root
+        self._locks, self._clock, self._scratch_root = locks, clock, scratch_root
         self._own: dict[str, Callable[[Claim, RunContext], Outcome]] = {
             EXPAND: self._expand,
             BURY: self._bury,
@@ -82,8 +86,18 @@ class StepHandler:
     def __call__(self, claim: Claim) -> Outcome:
         """Run one step; raises what the worker turns into a retry or a failure."""
         context = self._runs.context(claim.step)
-        own = self._own.get(claim.step.action)
-        return own(claim, context) if own else self._hook(claim, context)
+        action = claim.step.action
+        if action not in _WITHOUT_BANK and (context.operation == "protect" or context.input.snapshot_id):
+            self._locks.need(context.repository, context.run_id, claim.worker_id)
+        own = self._own.get(action)
+        outcome = own(claim, context) if own else self._hook(claim, context)
+        if isinstance(outcome, Done) and outcome.end_run:
+            self._locks.release(context.run_id)
+        return outcome
+
+    def close(self) -> None:
+        """Give up what is held in banks: the worker has ended."""
+        self._locks.close()
 
     # --- the run's own steps
 

@@ -12,6 +12,7 @@ from karbor.bank.vault.nodes import Node
 from karbor.bank.vault.reader import Content
 from karbor.bank.vault.stream import write_stream
 from karbor.bank.vault.walk import walk
+from karbor.bank.vault.wireformat import quote
 from karbor.bank.vault.workers import Tally
 from karbor.errors import Damaged, InvalidInput, NotFound, ObjectMissing
 from karbor.sdk.vault import Restored, Verified, Written
@@ -171,7 +172,7 @@ class ResourceVault:
         for path, node in walk(self._repository, self._stored_tree()):
             ids = (node.content[at : at + 32] for at in range(0, len(node.content), 32))
             if any(prefix(place.pack) == pack for blob in ids for place in index.places("data", blob)):
-                hit.append(path.decode("utf-8", "replace"))
+                hit.append(quote(path))
         more = f" and {len(hit) - 1} other files" if len(hit) > 1 else ""
         return f"{hit[0]}{more}" if hit else ""
 
