@@ -98,6 +98,8 @@ s3_up() {
   wait_for ceph-rgw 120 answers 7480 && once s3-users s3_users
 }
 
+storage_up() { ceph_up && s3_up && cephfs_up; }
+
 # The kernel needs no openvswitch module: the datapath is in user space. br-ex is a tap with the gateway's address,
 # so floating IPs answer from the host.
 ovn_database() { ovsdb-tool create "$DATA/ovn/$1.db" "$2"; }

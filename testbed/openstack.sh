@@ -86,7 +86,6 @@ nova_up() {
 manila_schema() { manila-manage --config-file "$ETC/manila/manila.conf" db sync; }
 manila_up() {
   local part
-  cephfs_up || return
   api manila-api 8786 manila.wsgi.api --config-file "$ETC/manila/manila.conf"
   for part in scheduler share data; do start manila-$part manila-$part --config-file "$ETC/manila/manila.conf"; done
 }
