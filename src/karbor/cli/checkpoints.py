@@ -16,7 +16,7 @@ from karbor.cli.verbs import Ended, Table, Verb
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from karbor.cli.api import Item
     from karbor.cli.session import Session
@@ -47,8 +47,10 @@ _REPLACED = frozenset(
 
 def resources(checkpoint: Item) -> Iterator[Item]:
     """The resources of a checkpoint: those of its graph, or of its plan while there is no graph."""
-    nodes = _unpacked(checkpoint["resource_graph"]) or [{}, []]
-    known = [{"type": kind, "id": ident, "name": name} for kind, ident, name, *_ in nodes[0].values()]
+    nodes, edges = _unpacked(checkpoint["resource_graph"]) or [{}, []]
+    keys = {name: f"{kind}#{ident}" for name, (kind, ident, *_) in nodes.items()}
+    dependents = {keys[parent]: [keys[child] for child in children] for parent, children in edges}
+    known = [{"type": kind, "id": ident, "name": name} for kind, ident, name, *_ in nodes.values()]
     for resource in known or checkpoint["protection_plan"]["resources"]:
         key = f"{resource['type']}#{resource['id']}"
         yield {
@@ -56,10 +58,25 @@ def resources(checkpoint: Item) -> Iterator[Item]:
             "type": resource["type"],
             "id": resource["id"],
             "name": resource["name"],
+            "dependents": dependents.get(key, []),
             "status": checkpoint.get("resources_status", {}).get(key),
             "reason": checkpoint.get("resources_reason", {}).get(key) or None,
             **checkpoint.get("resources_state", {}).get(key, {}),
         }
+
+
+def needed(known: Sequence[Item], chosen: Sequence[Item]) -> list[Item]:
+    """What is chosen with everything that it depends on, in the order of the checkpoint; all where none is chosen."""
+    if not chosen:
+        return list(known)
+    by_key = {item["key"]: item for item in known}
+    kept, waiting_for = set(), [item["key"] for item in chosen]
+    while waiting_for:
+        key = waiting_for.pop()
+        if key not in kept:
+            kept.add(key)
+            waiting_for.extend(by_key[key]["dependents"])
+    return [item for item in known if item["key"] in kept]
 
 
 def _unpacked(text: str | None) -> Any:

@@ -52,6 +52,10 @@ def follow(session: Session, path: str, envelope: str, title: str) -> Item:
                 rate.add(now, progress.done_bytes)
                 show.update(now, progress, rate.per_second)
             session.sleep(EVERY)
+    except KeyboardInterrupt:
+        show.close()
+        session.terminal.say(f"{title}: nobody waits any longer, the operation goes on")
+        raise
     finally:
         show.close()
 

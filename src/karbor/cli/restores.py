@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from karbor.cli import preflight
 from karbor.cli.api import part
 from karbor.cli.arguments import (
-    Parameters,
     all_projects,
     dry_run,
     list_query,
@@ -18,7 +18,7 @@ from karbor.cli.arguments import (
     read_parameters,
     waiting,
 )
-from karbor.cli.checkpoints import resources
+from karbor.cli.checkpoints import needed, resources
 from karbor.cli.contents import locate, pick_resource
 from karbor.cli.following import follow, report
 from karbor.cli.naming import find, find_checkpoint
@@ -27,7 +27,7 @@ from karbor.errors import UnsupportedOperation
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from karbor.cli.api import Api, Item
     from karbor.cli.session import Session
@@ -44,15 +44,20 @@ def restore_body(api: Api, args: Namespace) -> tuple[Item, Item]:
     known = list(resources(checkpoint))
     given = read_parameters(api, args)
     chosen = [pick_resource(known, selector) for selector in args.resource]
+    inner = ""
     if args.path:
-        resource, path = locate(known, args.path)
+        resource, inner = locate(known, args.path)
         chosen.append(resource)
-        if path:
-            given.setdefault(resource["key"], {})["path"] = path
-    if args.to or args.overwrite:
-        schema = api.get(f"/providers/{part(provider_id)}", "provider")["extended_info_schema"]["restore_schema"]
-        options = {"restore_path": args.to, "overwrite": args.overwrite or None}
-        _apply(given, chosen or known, schema, {name: value for name, value in options.items() if value is not None})
+    if inner or args.to or args.overwrite:
+        schemas = api.get(f"/providers/{part(provider_id)}", "provider")["extended_info_schema"]["restore_schema"]
+        able = Able(needed(known, chosen), schemas)
+        if inner:
+            given.setdefault(chosen[-1]["key"], {})["path"] = inner
+            able.having("path")
+        for item, place in places(able.having("restore_path") if args.to else [], args.to):
+            given.setdefault(item["key"], {})["restore_path"] = place
+        for item in able.having("overwrite") if args.overwrite else []:
+            given.setdefault(item["key"], {})["overwrite"] = True
     body = {
         "provider_id": provider_id,
         "checkpoint_id": checkpoint["id"],
@@ -64,14 +69,31 @@ def restore_body(api: Api, args: Namespace) -> tuple[Item, Item]:
     return checkpoint, {"restore": body}
 
 
-def _apply(given: Parameters, chosen: list[Item], schema: Item, options: Item) -> None:
-    for name, value in options.items():
-        takers = [item for item in chosen if name in schema.get(item["type"], {}).get("properties", {})]
-        if not takers:
-            kinds = ", ".join(sorted({item["type"] for item in chosen}))
-            raise UnsupportedOperation(f"no plugin has the option {name} for {kinds}")
-        for item in takers:
-            given.setdefault(item["key"], {}).setdefault(name, value)
+class Able:
+    """Which of some resources have an option of restore, by the provider's schemas."""
+
+    def __init__(self, chosen: Sequence[Item], schemas: Item) -> None:
+        self._chosen = chosen
+        self._schemas = schemas
+
+    def having(self, option: str) -> list[Item]:
+        """Those that have it; raises `UnsupportedOperation` where none has."""
+        found = [item for item in self._chosen if option in self._schemas.get(item["type"], {}).get("properties", {})]
+        if not found:
+            kinds = ", ".join(sorted({item["type"] for item in self._chosen}))
+            raise UnsupportedOperation(f"a restore has no option {option} for {kinds}")
+        return found
+
+
+def places(chosen: Sequence[Item], to: str) -> list[tuple[Item, str]]:
+    """Where each resource goes: one exactly there, several below it under the last part of their names."""
+    if len(chosen) == 1:
+        return [(chosen[0], to)]
+    names = [PurePosixPath(item["name"] or item["id"]).name or item["id"] for item in chosen]
+    unique = [
+        name if names.count(name) == 1 else f"{name}-{item['id'][:8]}" for name, item in zip(names, chosen, strict=True)
+    ]
+    return [(item, str(PurePosixPath(to) / name)) for name, item in zip(unique, chosen, strict=True)]
 
 
 def dated(record: Item) -> Item:

@@ -6,9 +6,11 @@ import msgspec
 import pytest
 from tests.unit.cli.conftest import CHECKPOINT, DATABASE, DIRECTORY, OTHER_PLAN, PLAN, PROVIDER, checkpoint, plan
 
+from karbor.cli.checkpoints import needed
 from karbor.cli.client import VERBS
 from karbor.cli.contents import BLOCK
 from karbor.cli.following import PATIENCE
+from karbor.cli.restores import places
 from karbor.cli.transport import Answer
 from karbor.errors import KarborError, Unavailable
 from karbor.wire.faults import Fault
@@ -187,6 +189,16 @@ def test_a_service_that_is_started_again_is_waited_for(karbor, service):
     assert f"no answer (for {PATIENCE:.0f} s)" in result.err
 
 
+def test_who_stops_waiting_learns_that_the_operation_goes_on(karbor, service):
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    service.on("POST", AT, {"checkpoint": checkpoint(status="protecting")})
+    service.on("GET", f"{AT}/{CHECKPOINT}", interrupted)
+    result = karbor("checkpoint", "create", "web", "--wait")
+    assert (result.code, result.err) == (130, "protect web: nobody waits any longer, the operation goes on\n")
+
+
 def preflight(*items: dict, refused: bool = False) -> dict:
     return {"preflight": {"items": list(items), "estimated_bytes": 1536, "refused": refused}}
 
@@ -229,7 +241,9 @@ RESTORE = {
 def restoring(service):
     """Restores of which the pre-flight answers with `service.preflight`."""
     service.preflight = preflight(item("create"))
-    schema = {"restore_schema": {"Karbor::Host::Directory": {"properties": {"restore_path": {}, "overwrite": {}}}}}
+    schema = {
+        "restore_schema": {"Karbor::Host::Directory": {"properties": {"restore_path": {}, "overwrite": {}, "path": {}}}}
+    }
     provider = {"id": PROVIDER, "name": "host", "extended_info_schema": schema}
     service.on("GET", f"/providers/{PROVIDER}", {"provider": provider})
     service.on(
@@ -273,10 +287,27 @@ def test_one_path_is_restored_elsewhere(karbor, restoring):
     assert sent["parameters"] == {DIRECTORY_KEY: {"path": "a/b.html", "restore_path": "/tmp/x", "overwrite": True}}
 
 
+def test_several_resources_go_below_one_folder():
+    named = [{"id": "1" * 36, "name": "/a/www"}, {"id": "2" * 36, "name": "/b/www"}, {"id": "3" * 36, "name": "/"}]
+    assert [place for _, place in places(named, "/t")] == ["/t/www-11111111", "/t/www-22222222", "/t/" + "3" * 36]
+    assert [place for _, place in places(named[:1], "/t")] == ["/t"]
+
+
+def test_what_is_chosen_brings_what_it_depends_on():
+    known = [
+        {"key": "a", "dependents": []},
+        {"key": "b", "dependents": ["a"]},
+        {"key": "c", "dependents": ["b", "a"]},
+        {"key": "d", "dependents": []},
+    ]
+    assert [item["key"] for item in needed(known, known[2:3])] == ["a", "b", "c"]
+    assert needed(known, []) == known
+
+
 def test_an_option_that_no_plugin_has_is_refused_by_name(karbor, restoring):
     result = karbor("restore", "create", "c0ff", "--resource", "/srv/shop.db", "--to", "/tmp/x")
     assert result.code == 2
-    assert "no plugin has the option restore_path for Karbor::Host::Database" in result.err
+    assert "a restore has no option restore_path for Karbor::Host::Database" in result.err
 
 
 def test_the_end_of_a_restore_names_what_became_of_each_resource(karbor, restoring):
