@@ -23,7 +23,7 @@ def www(host, tmp_path):
     (folder / "index.html").write_text("hello")
     (folder / "img" / "a.png").write_bytes(os.urandom(3000))
     (folder / "link").symlink_to("/etc/passwd")
-    os.link(folder / "index.html", folder / "img" / "again.html")
+    os.link(folder / "index.html", folder / "again.html")
     (folder / "img" / "a.png").chmod(0o640)
     os.utime(folder / "index.html", ns=(1, 1_500_000_000_123_456_789))
     host.declare({"kind": "directory", "path": str(folder)}, restore_roots=[str(tmp_path / "elsewhere")])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -55,7 +56,9 @@ class DatabaseProtection(Protection):
 
     def device_of(self, resource: Resource) -> int | None:
         """The device that a SQLite file lies on; None for a server's database."""
-        return self._database(resource).device_of()
+        with contextlib.suppress(NotFound):
+            return self._database(resource).device_of()
+        return None
 
     def preflight_protect(self, op: Look) -> Iterable[PreflightItem]:
         """One item: the database with its size, or why it cannot be read."""

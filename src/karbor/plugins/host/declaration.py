@@ -161,13 +161,19 @@ def load_declarations(directory: str) -> list[Application]:
     return [found[name] for name in sorted(found)]
 
 
-def write_declaration(directory: str | Path, name: str, paths: Iterable[str | Path]) -> Path:
+def write_declaration(
+    directory: str | Path, name: str, paths: Iterable[str | Path], *, restore_roots: Iterable[str | Path] = ()
+) -> Path:
     """Declare an application of these directories, images and SQLite files; returns the file written (0640).
 
+    `restore_roots` are folders that restores may write to besides the members' own paths.
     Raises `InvalidInput` where a path does not exist or is of no kind, `Conflict` where the name is taken.
     """
     members = [_recognised(path) for path in paths]
-    document = {"name": name, "members": members}
+    document: dict[str, Any] = {"name": name, "members": members}
+    roots = [os.path.realpath(root) for root in restore_roots]
+    if roots:
+        document["restore_roots"] = roots
     target = Path(directory) / f"{name}.yaml"
     _checked(document, target)
     Path(directory).mkdir(mode=0o755, parents=True, exist_ok=True)

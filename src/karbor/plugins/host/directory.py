@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 
 from karbor.domain.resource import HOST_DIRECTORY
-from karbor.errors import KarborError, Refused
+from karbor.errors import KarborError, NotFound, Refused
 from karbor.plugins.host import reporting
 from karbor.plugins.host.beneath import (
     check_readable_place,
@@ -69,9 +69,9 @@ class DirectoryProtection(Protection):
         self._inventory = Inventory(options)
 
     def device_of(self, resource: Resource) -> int | None:
-        """The device the directory lies on, or None where it does not exist."""
-        _, member = self._inventory.member(resource, Directory)
-        with contextlib.suppress(OSError):
+        """The device the directory lies on, or None where there is none."""
+        with contextlib.suppress(OSError, NotFound):
+            _, member = self._inventory.member(resource, Directory)
             return os.lstat(member.path).st_dev
         return None
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 
 from karbor.domain.resource import HOST_DISK_IMAGE
-from karbor.errors import KarborError, Refused, ResourceFailed
+from karbor.errors import KarborError, NotFound, Refused, ResourceFailed
 from karbor.plugins.host import reporting
 from karbor.plugins.host.beneath import check_readable_place, explained, free_bytes, opened, restore_target
 from karbor.plugins.host.declaration import DiskImage
@@ -59,9 +59,9 @@ class DiskImageProtection(Protection):
         self._inventory = Inventory(options)
 
     def device_of(self, resource: Resource) -> int | None:
-        """The device that the image lies on, or is; None where it does not exist."""
-        _, member = self._inventory.member(resource, DiskImage)
-        with contextlib.suppress(OSError):
+        """The device that the image lies on, or is; None where there is none."""
+        with contextlib.suppress(OSError, NotFound):
+            _, member = self._inventory.member(resource, DiskImage)
             status = os.lstat(member.path)
             return status.st_rdev if stat.S_ISBLK(status.st_mode) else status.st_dev
         return None
