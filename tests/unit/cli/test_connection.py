@@ -5,13 +5,17 @@ from __future__ import annotations
 import argparse
 import http.client
 import io
+import subprocess
+import sys
 
 import pytest
+from keystoneauth1 import exceptions
 
-from karbor.cli import transport
+from karbor.cli import client, transport
 from karbor.cli.connection import add_options, connect, standalone_address, state_folder
+from karbor.cli.terminal import Terminal
 from karbor.cli.transport import Address, TokenTransport
-from karbor.errors import InvalidInput, Unavailable
+from karbor.errors import InvalidInput, NotAuthenticated, Unavailable
 
 
 def options(*argv):
@@ -117,3 +121,47 @@ def test_keystone_needs_what_its_plugin_needs():
     assert type(connect(options(), environ)).__name__ == "KeystoneTransport"
     with pytest.raises(InvalidInput, match=r"Keystone: .*nosuch"):
         connect(options("--os-auth-type", "nosuch"), environ)
+
+
+def test_starting_costs_nothing_that_is_not_used():
+    """Each of these costs more than all the rest of the command."""
+    heavy = (
+        "keystoneauth1",
+        "requests",
+        "rich",
+        "yaml",
+        "unittest",
+        "falcon",
+        "sqlalchemy",
+        "karbor.app",
+        "karbor.domain",
+    )
+    code = f"import sys, karbor.cli.client; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_the_old_client_beside_it_is_warned_of(monkeypatch):
+    said = io.StringIO()
+    monkeypatch.setattr(client.metadata, "version", lambda name: {"python-karborclient": "2.1.0"}[name])
+    client.warn_of_namesake(Terminal(io.StringIO(), io.StringIO(), said))
+    assert said.getvalue().startswith("warning: python-karborclient 2.1.0 is installed")
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected"),
+    [
+        (exceptions.Unauthorized("expired"), NotAuthenticated),
+        (exceptions.EndpointNotFound("data-protect"), Unavailable),
+        (exceptions.ConnectFailure("refused"), Unavailable),
+    ],
+)
+def test_what_keystone_says_has_a_name_of_ours(monkeypatch, raised, expected):
+    made = connect(options(), {"OS_AUTH_URL": "http://k/v3", "OS_PASSWORD": "pw", "OS_USERNAME": "u"})
+
+    def refuse(*_, **__):
+        raise raised
+
+    monkeypatch.setattr(made._adapter, "request", refuse)
+    with pytest.raises(expected):
+        made.request("GET", "/plans")
