@@ -210,7 +210,7 @@ class Application:
             inventory=self.inventory,
             endings=endings,
             session_of=self.session_of_run,
-            locks=JobLocks(self.clock),
+            locks=JobLocks(self.journal, self.clock),
             clock=self.clock,
             scratch_root=self.settings.state_path / "scratch",
         )

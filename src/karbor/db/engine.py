@@ -29,7 +29,7 @@ _READ = "karbor_read"
 _REPETITIONS = 10
 _FIRST_WAIT, _LONGEST_WAIT = 0.01, 1.0
 _LOCK_WAIT = 10
-"""Seconds for which a statement waits for a row lock before its transaction is repeated."""
+"""Seconds for which a statement waits for a lock (a row's; on SQLite, the file's) before all is repeated."""
 _QUEUE_WAIT = 60.0
 """Seconds for which a writer waits for this process's other writers on SQLite."""
 
@@ -135,7 +135,7 @@ class Database:
         # hide_parameters: an error must not carry what was written.
         options: dict[str, Any] = {"hide_parameters": True, "pool_size": pool, "max_overflow": pool}
         if self.embedded:
-            engine = create_engine(self.url, **options, connect_args={"timeout": 30.0, "isolation_level": None})
+            engine = create_engine(self.url, **options, connect_args={"timeout": _LOCK_WAIT, "isolation_level": None})
             event.listen(engine, "connect", self._prepare_sqlite)
             event.listen(engine, "begin", _begin_sqlite)
             return engine

@@ -42,13 +42,13 @@ def passes(error: DBAPIError) -> bool:
     sqlite: int | None = getattr(cause, "sqlite_errorcode", None)
     if sqlite is not None:
         return sqlite & 0xFF in _SQLITE
-    if hasattr(cause, "sqlstate"):
-        state: str | None = cause.sqlstate
-        # psycopg's errors without a state come from the connection: refused, closed, cut.
-        return isinstance(error, OperationalError | InterfaceError) if state is None else state in _SQLSTATES
     number = cause.args[0] if cause is not None and cause.args else None
-    # PyMySQL reports a connection closed under it as InterfaceError(0, "").
-    return number in _MARIADB or (isinstance(error, InterfaceError) and number == 0)
+    if isinstance(number, int):
+        # PyMySQL reports a connection closed under it as InterfaceError(0, "").
+        return number in _MARIADB or (number == 0 and isinstance(error, InterfaceError))
+    state: str | None = getattr(cause, "sqlstate", None)
+    # psycopg's errors without a state come from the connection: refused, closed, cut.
+    return isinstance(error, OperationalError | InterfaceError) if state is None else state in _SQLSTATES
 
 
 def unavailable(error: DBAPIError, url: URL) -> Unavailable:

@@ -17,7 +17,7 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from karbor.db import claims, graph
 from karbor.db.faults import CommitUnknown
 from karbor.db.outcomes import result_context, settle
-from karbor.db.schema import records, runs, steps
+from karbor.db.schema import records, runs, steps, workers
 from karbor.domain.operation import Progress, Reason
 from karbor.errors import InvalidInput
 from karbor.flow.model import FINAL_RUNS, FINAL_STEPS, Run, StepRow
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 _PAGE = 500
 _NAME_LENGTH = 400
+_WHENEVER = -1e9
+"""A lease that has ended even if the clock was set back by decades since the last heartbeat."""
 
 _RUN = select(runs).where(runs.c.id == bindparam("run"))
 _CANCEL_REQUESTED = select(runs.c.id).where(runs.c.id.in_(bindparam("ids", expanding=True)), runs.c.cancel_requested)
@@ -273,8 +275,12 @@ class SqlJournal:
 
     def expire(self, *, alone: bool = False) -> int:
         """End the leases of silent workers, or of all where the caller is `alone`, and take over their steps."""
-        lease = 0.0 if alone else self._lease
+        lease = _WHENEVER if alone else self._lease
         return self._database.transact(lambda tx: claims.expire(tx, lease, self._max_takeovers), idempotent=True)
+
+    def living(self) -> set[str]:
+        """The ids of the workers whose leases have not been ended."""
+        return self._database.read(lambda tx: set(tx.execute(select(workers.c.id)).scalars()))
 
     def leave(self, worker_id: str) -> None:
         """Remove a worker incarnation and give back whatever it still holds."""

@@ -88,6 +88,10 @@ class Journal(Protocol):
         not enlisted yet, need not wait for leases. Returns how many steps were taken over."""
         ...
 
+    def living(self) -> set[str]:
+        """The ids of the worker incarnations whose leases have not been ended."""
+        ...
+
     def leave(self, worker_id: str) -> None:
         """Remove a worker incarnation and give back whatever it still holds."""
         ...

@@ -88,7 +88,7 @@ class StepHandler:
         context = self._runs.context(claim.step)
         action = claim.step.action
         if action not in _WITHOUT_BANK and (context.operation == "protect" or context.input.snapshot_id):
-            self._locks.need(context.repository, context.run_id, claim.worker_id)
+            self._locks.need(context.repository, claim)
         own = self._own.get(action)
         outcome = own(claim, context) if own else self._hook(claim, context)
         if isinstance(outcome, Done) and outcome.end_run:

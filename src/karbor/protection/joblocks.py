@@ -1,8 +1,8 @@
 """restic's own locks for our jobs: while a run works on a repository, a plain `restic prune` there refuses.
 
 One shared lock per repository and worker, held from the first step of a run until no run needs it any more. A run
-that another worker ended is forgotten after `_QUIET` seconds without a step here; the lock file of a dead worker is
-stale for everybody after half an hour and is removed by the next job.
+that another worker ended is forgotten after `_QUIET` seconds without a step here. Who takes a run over removes the
+locks of the workers that died with it: their ids are in the journal.
 """
 
 from __future__ import annotations
@@ -10,13 +10,18 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from karbor.bank.vault.locks import RepositoryLock, remove_stale_locks
+import msgspec
+
+from karbor.bank.vault.locks import RepositoryLock, remove_locks
 
 if TYPE_CHECKING:
     from karbor.bank.vault.repository import Repository
     from karbor.domain.clock import Clock
+    from karbor.flow.journal import Journal
+    from karbor.flow.worker import Claim
 
 _QUIET = 900.0
+_HOLDER = "lock"
 
 
 class _Job:
@@ -30,22 +35,38 @@ class _Job:
 class JobLocks:
     """The locks of one worker; called from all of its threads."""
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
+    def __init__(self, journal: Journal, clock: Clock) -> None:
+        self._journal, self._clock = journal, clock
         self._mutex = threading.Lock()
         self._jobs: dict[str, _Job] = {}
 
-    def need(self, repository: Repository, run_id: str, incarnation: str) -> None:
-        """Hold the repository's lock for a run; raises `Unavailable` where another's exclusive lock forbids it, and
-        `LeaseLost` where it could not be refreshed."""
+    def need(self, repository: Repository, claim: Claim) -> None:
+        """Hold the repository's lock for the run of a step; raises `Unavailable` where another's exclusive lock
+        forbids it, and `LeaseLost` where it could not be refreshed."""
+        run_id = claim.step.run_id
         key = f"{repository.bank.location}/{repository.prefix}"
         with self._mutex:
             job = self._jobs.get(key)
             if job is None:
-                remove_stale_locks(repository)
-                job = self._jobs[key] = _Job(RepositoryLock(repository, incarnation=incarnation).__enter__())
+                self._enter(claim)
+                lock = RepositoryLock(repository, incarnation=claim.worker_id)
+                job = self._jobs[key] = _Job(lock.__enter__())
+                self._bury(repository, run_id)
+            elif run_id not in job.needed:
+                self._enter(claim)
+                self._bury(repository, run_id)
             job.lock.check()
             job.needed[run_id] = self._clock.monotonic()
+
+    def _enter(self, claim: Claim) -> None:
+        """Journal who holds a lock for the run, before it is written."""
+        self._journal.record(claim.worker_id, claim.step, _HOLDER, msgspec.json.encode(claim.worker_id))
+
+    def _bury(self, repository: Repository, run_id: str) -> None:
+        """Remove what dead workers held for the run."""
+        holders = {msgspec.json.decode(raw, type=str) for _, raw in self._journal.all_records(run_id, _HOLDER)}
+        for dead in holders - self._journal.living():
+            remove_locks(repository, dead)
 
     def release(self, run_id: str) -> None:
         """The run has ended here; locks that nobody needs are removed."""
