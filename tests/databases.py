@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 BACKENDS = ("sqlite", "postgresql", "mariadb")
+on_servers = pytest.mark.parametrize("database_url", BACKENDS[1:], indirect=True)
+"""For what SQLite cannot show: it has one writer at a time, and no clock but its host's."""
 
 
 class HostClock:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import text
-from tests.databases import let_pass
+from tests.databases import let_pass, on_servers
 
 from karbor.db.journal import SqlJournal
 from karbor.domain.operation import Reason
@@ -393,6 +393,16 @@ def test_whoever_is_heard_of_keeps_its_steps(bench):
     assert bench.states(run_id) == ["running"]
 
 
+def test_whoever_is_alone_waits_for_no_lease(bench, open_database):
+    run_id = bench.begin(step())
+    bench.one("w1")
+    earlier = Bench(open_database(skew=timedelta(days=-1)))  # on SQLite, a clock that was set back
+    assert earlier.journal.expire() == 0
+    assert earlier.journal.expire(alone=True) == 1
+    assert bench.states(run_id) == ["ready"]
+    assert not bench.journal.heartbeat("w1")
+
+
 def test_a_step_that_brings_down_its_workers_fails(bench):
     run_id = bench.begin(step("poison"), step("after", 0), step("end", 1, always=True))
     for tries in range(3):
@@ -435,10 +445,9 @@ def test_leaving_gives_everything_back(bench):
         bench.journal.finish("w1", held[0], Done())
 
 
+@on_servers
 @pytest.mark.parametrize("minutes", [-5, 5])
 def test_the_clocks_of_hosts_do_not_matter(bench, open_database, minutes):
-    if bench.database.embedded:
-        pytest.skip("SQLite has no clock but its host's")
     skewed = Bench(open_database(skew=timedelta(minutes=minutes)))
     run_id = bench.begin(step(), step())
     mine = bench.take("w1", 1)
