@@ -155,10 +155,10 @@ def followers(tx: Connection, run_id: str, ended: Iterable[int]) -> list[tuple[i
     return found
 
 
-def release(tx: Connection, run_id: str, fewer: Counter[int]) -> None:
-    """Let each waiting step wait for so many fewer others; at none left it is ready."""
-    if fewer:
-        tx.execute(_RELEASE, [{"run": run_id, "number": seq, "fewer": fewer[seq]} for seq in sorted(fewer)])
+def release(tx: Connection, run_id: str, fewer: Counter[int]) -> bool:
+    """Let each waiting step wait for so many fewer others; at none left it is ready. False where none was waiting."""
+    rows = [{"run": run_id, "number": seq, "fewer": fewer[seq]} for seq in sorted(fewer)]
+    return bool(rows) and tx.execute(_RELEASE, rows).rowcount > 0
 
 
 def skip_after(tx: Connection, run_id: str, ended: Sequence[int]) -> None:

@@ -129,14 +129,14 @@ def _follow(tx: Connection, run: AnyRow | None, run_id: str, held: list[Ended]) 
     for seq, outcome in done.items():
         if outcome.add and run is not None and run.state not in FINAL_RUNS:
             _add(tx, run, outcome, [later for earlier, later in pairs if earlier == seq], fewer)
-    release(tx, run_id, fewer)
+    goes_on = release(tx, run_id, fewer)
     skip_after(tx, run_id, failed)
     if run is not None and run.cancel_requested and any(outcome.add for outcome in done.values()):
         cancel_steps(tx, run_id, run.reason)
     for outcome in done.values():
         if outcome.end_run:
             end_run(tx, run_id, outcome.end_run, outcome.reason)
-    if failed or len({earlier for earlier, _ in pairs}) < len(done):
+    if failed or (done and not goes_on):
         close_if_over(tx, run_id)
 
 
