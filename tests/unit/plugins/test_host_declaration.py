@@ -198,6 +198,15 @@ def test_a_password_that_others_may_read_is_refused_without_being_told(hosts: Pa
     assert isinstance(shop.members[0], Server)
 
 
+def test_a_mistake_beside_a_password_does_not_tell_it(hosts: Path) -> None:
+    declare(hosts, 'name: shop\nmembers:\n- {password: s3cret, "unclosed}\n')
+    with pytest.raises(InvalidInput, match=r"not YAML: .* in line") as caught:
+        load_declarations(str(hosts))
+    assert "s3cret" not in caught.value.message
+    assert caught.value.__cause__ is None
+    assert "s3cret" not in repr(Server(engine="mariadb", database="x", password="s3cret", restore_password="s3cret"))
+
+
 def test_the_example_is_a_declaration(hosts: Path) -> None:
     declare(hosts, (EXAMPLES / "shop.yaml").read_text())
     [shop] = load_declarations(str(hosts))

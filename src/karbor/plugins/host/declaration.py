@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 _MAX_BYTES = 1 << 20
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
 
 Name = Annotated[str, msgspec.Meta(pattern=_NAME)]
@@ -103,6 +104,9 @@ class Server(
     """Whether a role with more than ordinary rights may run a dump: a dump is code."""
     silence: Seconds = 600
     """How long the dump tool may say nothing before it is ended."""
+
+    def __repr__(self) -> str:
+        return f"Server({self.name})"  # without its passwords
 
     @property
     def name(self) -> str:
@@ -230,13 +234,21 @@ def _load(path: Path) -> Application:
     if len(raw) > _MAX_BYTES:
         raise InvalidInput(f"{path}: larger than {_MAX_BYTES} bytes")
     try:
-        document = yaml.safe_load(raw)
+        document = yaml.load(raw, _Loader)  # noqa: S506 - the safe loader, in C where there is one
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidInput(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+        raise InvalidInput(f"{path}: {_not_yaml(error)}") from None  # the cause quotes lines that may hold a secret
     application = _checked(document, path)
     if status.st_mode & stat.S_IROTH and _has_secret(application):
         raise InvalidInput(f"{path}: holds a password and is readable by others", hint=f"chmod o-r {path}")
     return application
+
+
+def _not_yaml(error: Exception) -> str:
+    """What is wrong and where, without the text around it."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        mark = error.problem_mark
+        return f"not YAML: {error.problem or error.context} in line {mark.line + 1}, column {mark.column + 1}"
+    return "not YAML"
 
 
 def _has_secret(application: Application) -> bool:

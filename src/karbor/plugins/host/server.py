@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from karbor.errors import InvalidInput, Refused, ResourceFailed
+from karbor.errors import Refused, ResourceFailed
 from karbor.plugins.host import reporting
 
 if TYPE_CHECKING:
@@ -142,8 +142,7 @@ class ServerDatabase:
             yield chunk
 
     def _name(self, options: DatabaseRestore, new: str) -> str:
-        if options.restore_path is not None:
-            raise InvalidInput(f"{self._member.name} is no file: give restore_name", field="parameters.restore_path")
+        """Where it goes. A `restore_path`, which means "elsewhere", means a new database, as no name does."""
         return options.restore_name or new
 
     def _check(self, name: str, options: DatabaseRestore) -> bool:

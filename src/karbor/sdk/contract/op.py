@@ -90,6 +90,8 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True):
     restored: dict[str, Resource] = msgspec.field(default_factory=dict)
     """What other resources of the restore became, by original key."""
     project_id: str = "0f3f3f0e8d0c4a4e9f0f3f3f0e8d0c4a"
+    session: Any = None
+    """The connection to the cloud that the plugin protects; None for what needs none."""
     checkpoint_id: str = "5f0c2ad1-6a5e-4c59-8d0c-1b7f6f1f9a10"
     clock: ManualClock = msgspec.field(default_factory=ManualClock)
 
@@ -100,7 +102,7 @@ class FakeLook:
     def __init__(self, stage: Stage, saved: Mapping[str, Any] | None = None) -> None:
         self.resource, self.options, self.children = stage.resource, stage.options, stage.children
         self.saved: Mapping[str, Any] = dict(saved or {})
-        self.project_id, self.clock = stage.project_id, stage.clock
+        self.project_id, self.session, self.clock = stage.project_id, stage.session, stage.clock
 
 
 class FakeOp:
@@ -109,7 +111,7 @@ class FakeOp:
     def __init__(self, stage: Stage, journal: Journal, *, crash_at: int | None = None) -> None:
         self.resource, self.options = stage.resource, stage.options
         self.children, self.parents = stage.children, stage.parents
-        self.project_id, self.checkpoint_id = stage.project_id, stage.checkpoint_id
+        self.project_id, self.session, self.checkpoint_id = stage.project_id, stage.session, stage.checkpoint_id
         self.operation, self.clock = stage.operation, stage.clock
         self.points = 0
         """How many places for a crash were passed."""

@@ -40,7 +40,7 @@ _MAX_POINTS = 2_000
 
 
 class World(Protocol):
-    """One resource, its plugin, and the outside."""
+    """One resource, its plugin, and the outside. Where the plugin uses `op.session`, the world has a `session` too."""
 
     plugin: Protection
     resource: Resource
@@ -227,6 +227,7 @@ class _Play:
             options=world.options.get(operation, {}),
             children=world.children,
             parents=world.parents,
+            session=getattr(world, "session", None),
         )
 
     def look(self, operation: str) -> Any:
