@@ -39,6 +39,8 @@ DATA = b"data"
 _ATTEMPTS = 3
 _BATCH = 1000
 """Entries that are compared with the previous tree at once."""
+_FEW = 32 * 40
+"""Bytes of ids up to which asking for each is quicker than for all."""
 _LINKS = 100_000
 """Files with several links that are remembered."""
 _WINDOW = 64
@@ -100,6 +102,8 @@ class _Frame:
         self.directories: deque[str] = deque()
         self.left_out: set[str] = set()
         self.children: dict[str, Node] = {}
+        self.tree = b""
+        """What the directory held in the earlier checkpoint: the tree's id, and its nodes by name."""
         self.previous: dict[bytes, Node] = {}
 
     def below(self, name: str) -> str:
@@ -207,7 +211,7 @@ class _TreeWriter:
             self._list(frame)
         except OSError as error:
             self._lost(path, error)
-        frame.previous = self._load_previous(previous)
+        frame.tree, frame.previous = previous, self._load_previous(previous)
 
     def _list(self, frame: _Frame) -> None:
         with os.scandir(frame.descriptor) as entries:
@@ -233,10 +237,19 @@ class _TreeWriter:
 
     def _finish(self, frame: _Frame) -> Node:
         attributes = read_attributes(frame.descriptor, frame.path or ".", self.skips)
-        subtree, added = self._writer.store("tree", encode_tree(self._in_order(frame)))
-        self._added_trees += added
+        subtree = self._save(frame, self._in_order(frame))
         name = os.fsencode(frame.name) or DATA
         return make_node(name, frame.found, attributes, self._owners, subtree=subtree)
+
+    def _save(self, frame: _Frame, nodes: Iterable[Node]) -> bytes:
+        """The id of the directory's tree; the earlier one where nothing changed, without writing it again."""
+        if frame.previous:
+            nodes = list(nodes)
+            if nodes == list(frame.previous.values()) and self._writer.has("tree", frame.tree):
+                return frame.tree
+        subtree, added = self._writer.store("tree", encode_tree(nodes))
+        self._added_trees += added
+        return subtree
 
     def _in_order(self, frame: _Frame) -> Iterator[Node]:
         """The nodes of a directory by name; a few files ahead of what is yielded are already being stored."""
@@ -298,7 +311,9 @@ class _TreeWriter:
 
     def _missing(self, nodes: Iterable[Node]) -> bool:
         content = b"".join(node.content for node in nodes)
-        return bool(content) and len(self._writer.locate("data", content).missing) > 0
+        if len(content) > _FEW:
+            return len(self._writer.locate("data", content).missing) > 0
+        return not all(self._writer.has("data", content[at : at + 32]) for at in range(0, len(content), 32))
 
     def _entry(self, frame: _Frame, name: str) -> Node | _File | None:
         """One entry that is not a directory, read; None where it is left out."""

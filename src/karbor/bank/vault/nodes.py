@@ -10,7 +10,6 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Literal, cast, get_args
 
 import msgspec
-import numpy as np
 
 from karbor.bank.vault.wireformat import escape_html, go_mode, go_time, parse_time, posix_mode, quote, unquote
 from karbor.errors import Damaged, InvalidInput
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 NodeType = Literal["file", "dir", "symlink", "dev", "chardev", "fifo", "socket", "irregular"]
 """`irregular` stands for every type that only newer writers know; it is read and never written."""
 _NODE_TYPES = frozenset(get_args(NodeType))
-_STRIDE = 67  # of an id in JSON: two quotes, 64 digits, one comma
 _U64 = 1 << 64
 
 
@@ -123,14 +121,15 @@ def decode_tree(raw: bytes, name: str) -> list[Node]:
 
 def _to_wire(node: Node) -> _WireNode:
     target = node.linktarget.decode("utf-8", "replace")
+    mtime = go_time(node.mtime)
     content = _encode_ids(node.content) if node.type == "file" else b"null"
     return _WireNode(
         name=quote(node.name),
         type=node.type,
         mode=go_mode(node.type, node.mode),
-        mtime=go_time(node.mtime),
-        atime=go_time(node.atime),
-        ctime=go_time(node.ctime),
+        mtime=mtime,
+        atime=mtime if node.atime == node.mtime else go_time(node.atime),
+        ctime=mtime if node.ctime == node.mtime else go_time(node.ctime),
         uid=node.uid,
         gid=node.gid,
         user=node.user,
@@ -163,13 +162,14 @@ def _from_wire(wire: _WireNode) -> Node:
     subtree = bytes.fromhex(wire.subtree or "")
     if len(subtree) not in (0, 32):
         raise ValueError("a subtree is not named by 32 bytes")
+    mtime = parse_time(wire.mtime) if wire.mtime else 0
     return Node(
         name=unquote(wire.name),
         type=cast("NodeType", wire.type) if wire.type in _NODE_TYPES else "irregular",
         mode=posix_mode(wire.mode),
-        mtime=parse_time(wire.mtime) if wire.mtime else 0,
-        atime=parse_time(wire.atime) if wire.atime else 0,
-        ctime=parse_time(wire.ctime) if wire.ctime else 0,
+        mtime=mtime,
+        atime=mtime if wire.atime == wire.mtime else parse_time(wire.atime) if wire.atime else 0,
+        ctime=mtime if wire.ctime == wire.mtime else parse_time(wire.ctime) if wire.ctime else 0,
         uid=wire.uid,
         gid=wire.gid,
         user=wire.user,
@@ -187,28 +187,19 @@ def _from_wire(wire: _WireNode) -> Node:
 
 
 def _encode_ids(content: bytes) -> bytes:
-    count = len(content) // 32
-    if not count:
+    if not content:
         return b"[]"
-    rows = np.empty((count, _STRIDE), np.uint8)
-    rows[:, 0] = rows[:, 65] = ord('"')
-    rows[:, 66] = ord(",")
-    rows[:, 1:65] = np.frombuffer(content.hex().encode(), np.uint8).reshape(count, 64)
-    return b"[" + rows.tobytes()[:-1] + b"]"
+    return b'["' + content.hex(",", 32).encode().replace(b",", b'","') + b'"]'
 
 
 def _decode_content(raw: bytes) -> bytes:
     """The packed ids of a JSON array of hexadecimal strings, or of null."""
-    count, rest = divmod(len(raw) - 1, _STRIDE)
-    if count and not rest:
-        rows = np.frombuffer(raw, np.uint8, count * _STRIDE, 1).reshape(count, _STRIDE)
-        regular = (
-            (rows[:, 0] == ord('"')).all() and (rows[:, 65] == ord('"')).all() and (rows[:-1, 66] == ord(",")).all()
-        )
-        if regular and raw[:1] == b"[" and raw[-1:] == b"]":
-            packed = bytes.fromhex(rows[:, 1:65].tobytes().decode("ascii"))
-            if len(packed) == 32 * count:  # fromhex skips blanks
-                return packed
+    try:
+        packed = bytes.fromhex(raw[2:-2].replace(b'","', b"").decode())
+        if len(packed) % 32 == 0 and _encode_ids(packed) == raw:  # as everybody writes it
+            return packed
+    except ValueError:
+        pass
     ids = [bytes.fromhex(text) for text in _decode_ids(raw) or ()]
     if any(len(blob) != 32 for blob in ids):
         raise ValueError("a blob is not named by 32 bytes")

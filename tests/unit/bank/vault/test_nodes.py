@@ -118,3 +118,12 @@ def test_fields_and_types_of_newer_writers_are_passed_over():
 def test_an_attribute_that_json_cannot_hold_is_refused():
     with pytest.raises(InvalidInput, match="UTF-8"):
         encode_tree([Node(name=b"a", type="file", xattrs=((b"user.\xff", b""),))])
+
+
+@pytest.mark.parametrize(
+    "ids", ['["aa"]', '["aa","' + "0" * 64 + '"]', '["' + "0" * 63 + '","' + "0" * 65 + '"]', '["zz"]']
+)
+def test_content_that_is_no_list_of_ids_is_damage(ids):
+    raw = encode_tree([Node(name=b"x", type="file")]).replace(b"[]", ids.encode())
+    with pytest.raises(Damaged):
+        decode_tree(raw, "tree")
