@@ -30,7 +30,7 @@ from karbor.flow.worker import Worker, WorkerOptions
 from karbor.protection.catalogue import EVERY_PROJECT
 from karbor.protection.delegation import NoDelegations, RecordedDelegations
 from karbor.protection.ending import Endings
-from karbor.protection.handler import StepHandler
+from karbor.protection.handler import FINISH, SETTLE, StepHandler
 from karbor.protection.independence import independence
 from karbor.protection.inventory import Inventory
 from karbor.protection.joblocks import JobLocks
@@ -260,6 +260,7 @@ class Application:
             heartbeat=settings.heartbeat,
             drain=settings.drain,
             max_tries=settings.max_tries,
+            patient=frozenset({SETTLE, FINISH}),
         )
         while not stop.is_set():
             worker = Worker(

@@ -10,6 +10,7 @@ import ctypes
 import fcntl
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -231,6 +232,7 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     with _only_worker(Path(state)):
         app.journal.expire(alone=True)
+        shutil.rmtree(app.settings.state_path / "scratch", ignore_errors=True)  # of workers that were killed
         app.run_worker(stop)
     return 0
 

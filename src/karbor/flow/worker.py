@@ -41,6 +41,8 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
     drain: float = 10.0
     """How long running handlers get to give their steps back at a stop."""
     max_tries: int = 5
+    patient: frozenset[str] = frozenset()
+    """Actions that are tried for ever when the failure may pass: those that say how a run ended."""
     backoff: float = 2.0
     """Wait before the second try; doubled each time, with jitter, at most `backoff_limit`."""
     backoff_limit: float = 300.0
@@ -66,7 +68,8 @@ class Claim:
     @property
     def last_try(self) -> bool:
         """A failure now is final, retryable or not."""
-        return self.step.tries + 1 >= self._worker.options.max_tries
+        options = self._worker.options
+        return self.step.tries + 1 >= options.max_tries and self.step.action not in options.patient
 
     def report(self, done: int, total: int, what: str) -> None:
         """Remember how far the step is; written with the next report."""
@@ -164,11 +167,24 @@ class Worker:
             pass
         if not ended:
             return
-        written = [(claim.step, outcome) for claim, outcome in ended if outcome is not None]
         try:
-            self._journal.finish_many(self.worker_id, written)
-        except KarborError:
+            self._journal.finish_many(self.worker_id, [(claim.step, outcome) for claim, outcome in ended if outcome])
+        except KarborError as error:
+            if error.retryable:
+                self._put_back(ended, error)
+                return
             self._commit_singly(ended)
+            return
+        self._let_go(ended)
+
+    def _put_back(self, ended: list[tuple[Claim, Outcome | None]], error: KarborError) -> None:
+        """The database does not answer: an outcome that is not written is kept, as long as the lease is."""
+        self._log.warning("outcomes not written yet: %s", error, extra={"event": "database"})
+        for each in ended:
+            self._ended.put(each)
+        self._clock.sleep(self.options.idle)
+
+    def _let_go(self, ended: list[tuple[Claim, Outcome | None]]) -> None:
         for claim, _ in ended:
             key = (claim.step.run_id, claim.step.seq)
             self._held.pop(key, None)
@@ -177,20 +193,26 @@ class Worker:
     def _commit_singly(self, ended: list[tuple[Claim, Outcome | None]]) -> None:
         """One of several outcomes cannot be written: write the others, and fail the one with its reason."""
         for claim, outcome in ended:
-            if outcome is None:
-                continue
             try:
-                self._journal.finish(self.worker_id, claim.step, outcome)
+                if outcome is not None:
+                    self._finish(claim, outcome)
             except LeaseLost:
                 self._log.warning(
                     "step lost", extra={"event": "fenced", "run": claim.step.run_id, "seq": claim.step.seq}
                 )
             except KarborError as error:
-                failed = self._failure(claim, error)
-                try:
-                    self._journal.finish(self.worker_id, claim.step, failed)
-                except KarborError as again:
-                    self._log.error("outcome not written, the lease will end: %s", again, extra={"event": "unwritten"})
+                self._put_back([(claim, outcome)], error)
+                continue
+            self._let_go([(claim, outcome)])
+
+    def _finish(self, claim: Claim, outcome: Outcome) -> None:
+        """Write one outcome; where its own effects are refused, that is how the step ends."""
+        try:
+            self._journal.finish(self.worker_id, claim.step, outcome)
+        except KarborError as error:
+            if error.retryable:
+                raise
+            self._journal.finish(self.worker_id, claim.step, self._failure(claim, error))
 
     def _report(self) -> None:
         figures = dict(self.figures)
@@ -251,7 +273,7 @@ class Worker:
             step=step.action,
         )
         if error.retryable and not claim.last_try and not isinstance(error, Cancelled):
-            limit = min(self.options.backoff_limit, self.options.backoff * 2**step.tries)
+            limit = min(self.options.backoff_limit, self.options.backoff * 2 ** min(step.tries, 16))
             return Retry(seconds=limit * (0.5 + self._random.uniform() / 2), reason=reason)
         return Fail(reason=reason)
 

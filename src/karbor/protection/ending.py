@@ -14,7 +14,7 @@ from karbor.domain import operation as operations
 from karbor.domain.checkpoint import Checkpoint, survives
 from karbor.domain.operation import OperationLog, Restore, Verification
 from karbor.domain.resource import Resource
-from karbor.errors import ObjectMissing
+from karbor.errors import KarborError
 from karbor.flow.model import Done, Outcome
 from karbor.protection.op import REGISTERED, SAVED, WARNINGS, SavedRecord
 from karbor.protection.outcome import Left, resource_states, summary
@@ -338,7 +338,7 @@ class Endings:
             return ()  # it failed before the graph was known
         try:
             return resource_states(context.graph, rows, self._left(context))
-        except ObjectMissing:
+        except KarborError:  # the provider or the bank is gone: the run must end all the same
             return ()
 
     def _checkpoint(self, context: RunContext, tx: Any) -> Checkpoint:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from karbor.domain.checkpoint import AVAILABLE, Checkpoint
 from karbor.domain.operation import HOOKS
-from karbor.errors import KarborError, PluginError
+from karbor.errors import KarborError, NotFound, PluginError
 from karbor.flow.build import JOIN, Hooks, build
 from karbor.flow.model import Done, NewStep, Outcome
 from karbor.protection.catalogue import Catalogue, Query
@@ -145,7 +145,10 @@ class StepHandler:
         if not bad:
             return self._endings.success(claim, context, rows)
         if context.operation == "protect" or context.input.undo or claim.step.cancelled:
-            undo = self._undo_steps(context, undo_order(rows)) if any(row.node >= 0 for row in rows) else ()
+            try:
+                undo = self._undo_steps(context, undo_order(rows))
+            except NotFound:  # the administrator has removed the provider: nobody knows how to undo any more
+                undo = ()
             if undo:
                 last = NewStep(action=FINISH, needs=(len(undo) - 1,), always=True)
                 return Done(add=(*undo, last))

@@ -55,14 +55,19 @@ class RunInput(msgspec.Struct, frozen=True, kw_only=True):
 class RunContext:
     """One run as its steps see it. Everything in it is the same at every replay."""
 
-    def __init__(self, step: Step, provider: Provider, vaults: Vaults, journal: Journal) -> None:
+    def __init__(self, step: Step, providers: Providers, vaults: Vaults, journal: Journal) -> None:
         self.run_id = step.run_id
         self.operation = cast("Operation", step.operation)
         self.checkpoint_id = step.checkpoint_id
         self.project_id = step.project_id
-        self.provider = provider
         self.input = msgspec.json.decode(step.input, type=RunInput)
+        self._provider_id, self._providers = step.provider_id, providers
         self._vaults, self._journal = vaults, journal
+
+    @cached_property
+    def provider(self) -> Provider:
+        """The provider; `NotFound` where the administrator has removed it meanwhile."""
+        return self._providers.get(self._provider_id)
 
     @cached_property
     def records(self) -> dict[str, bytes]:
@@ -127,7 +132,7 @@ class Runs:
             if known is not None:
                 self._kept.move_to_end(step.run_id)
                 return known
-        context = RunContext(step, self._providers.get(step.provider_id), self._vaults, self._journal)
+        context = RunContext(step, self._providers, self._vaults, self._journal)
         if step.node >= 0:
             with self._lock:
                 self._kept[step.run_id] = context

@@ -1,10 +1,13 @@
 """From hooks and a graph to steps: the order that plugins are promised, and no more edges than needed."""
 
+import itertools
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from karbor.domain.graph import ResourceGraph, build as build_graph
+from karbor.domain.graph import ResourceGraph
+from karbor.domain.graph import build as build_graph
 from karbor.domain.operation import HOOKS
 from karbor.domain.resource import LAYERS, Resource
 from karbor.flow.build import Hooks, build, effective_layers
@@ -45,7 +48,7 @@ def test_the_order_of_hooks_is_the_promised_one() -> None:
     assert ordered(steps, ("volume", "complete"), ("server", "complete"))
     assert not ordered(steps, ("volume", "main"), ("server", "main"))
     for name in ("server", "volume"):
-        for earlier, later in zip(HOOKS, HOOKS[1:], strict=False):
+        for earlier, later in itertools.pairwise(HOOKS):
             assert ordered(steps, (name, earlier), (name, later))
 
 
