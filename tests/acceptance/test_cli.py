@@ -270,3 +270,26 @@ def test_a_checkpoint_is_deleted(host, checkpoint):
     assert f"checkpoint {doomed} is deleted" in err
     assert doomed not in host.value("checkpoint", "list", "-c", "id")
     assert host.json("checkpoint", "show", doomed)["status"] == "deleted"
+
+
+def test_a_lost_database_loses_no_checkpoint(host, checkpoint, tmp_path):
+    listed, shown = host.json("checkpoint", "list"), host.json("checkpoint", "show", checkpoint)
+    paper = tmp_path / "paper"
+    paper.write_text(host.manage("key", "export", "-f", "value", "-c", "key"))
+    host.stop()
+    for file in host.state.glob("karbor.db*"):
+        file.unlink()
+    (counted,) = json.loads(host.manage("recover", "--key", paper, "-f", "json"))
+    assert (counted["checkpoints"] - counted["deleted"], counted["plans"], counted["present"]) == (len(listed), 1, 0)
+    (again,) = json.loads(host.manage("recover", "-f", "json"))
+    assert (again["checkpoints"], again["present"]) == (0, counted["checkpoints"])
+    host.start()
+    same = ("id", "status", "plan", "created_at", "logical_bytes", "survives")
+    assert [[item[name] for name in same] for item in host.json("checkpoint", "list")] == [
+        [item[name] for name in same] for item in listed
+    ]
+    assert host.json("checkpoint", "show", checkpoint)["resources"] == shown["resources"]
+    (host.site / "page-9.html").unlink()
+    host.run("restore", "create", checkpoint, "--wait")
+    assert (host.site / "page-9.html").read_bytes() == HTML["page-9.html"]
+    host.run("checkpoint", "create", "nightly", "--wait")

@@ -68,14 +68,40 @@ def _export(session: Session, args: Namespace) -> Iterator[Item]:
         yield {"file": str(file), "providers": names, "key": rootkey.to_paper(rootkey.read_key_file(file))}
 
 
+def _vaults(session: Session, args: Namespace, app: Any) -> Any:
+    """The repositories, by the key of `--key` where one is given and by the configured ones otherwise."""
+    if args.key is None:
+        return app.vaults
+    rootkey = server("karbor.bank.rootkey")
+    key = rootkey.from_paper(_typed(session, args.key))
+    return server("karbor.protection.vaults").Vaults(lambda _: key, rootkey.derive, app.clock, app.random)
+
+
+def _recover(session: Session, args: Namespace) -> Table:
+    app, recovery = application(session, args), server("karbor.protection.recovery")
+    app.upgrade_database()
+    vaults = _vaults(session, args, app)
+    rows = []
+    for provider in app.providers.all():
+        for project in repositories(provider):
+            done = recovery.recover(app.catalogue, vaults.open(provider, project))
+            for problem in done.unreadable:
+                session.terminal.say(f"{provider.name}: {problem}")
+            counted = {name: getattr(done, name) for name in ("checkpoints", "deleted", "plans", "present")}
+            rows.append({"provider": provider.name, "project": project, **counted, "unreadable": len(done.unreadable)})
+    lost = sum(row["unreadable"] for row in rows)
+    failure = BankForeign(f"{lost} checkpoints could not be read") if lost else None
+    columns = ("provider", "project", "checkpoints", "deleted", "plans", "present", "unreadable")
+    return Table(columns, tuple(rows), failure)
+
+
 def _check_key(session: Session, args: Namespace) -> Table:
     """Each repository is opened with the key from paper alone."""
-    rootkey, vaults = server("karbor.bank.rootkey"), server("karbor.protection.vaults")
-    system = server("karbor.system")
-    key = rootkey.from_paper(_typed(session, args.key))
-    opened = vaults.Vaults(lambda _: key, rootkey.derive, system.SystemClock(), system.SystemRandomness())
+    app = application(session, args)
+    args.key = args.key or Path("-")
+    opened = _vaults(session, args, app)
     rows, wrong = [], 0
-    for provider in application(session, args).providers.all():
+    for provider in app.providers.all():
         for project in repositories(provider):
             try:
                 opened.open(provider, project)
@@ -169,7 +195,7 @@ def _typed(session: Session, file: Path | None, prompt: str = "Key: ") -> str:
             return file.read_text(encoding="utf-8").strip()
         except OSError as error:
             raise InvalidInput(f"{file}: {error.strerror}") from error
-    if file is None and session.terminal.can_ask:
+    if session.terminal.can_ask:
         return getpass.getpass(prompt).strip()
     return sys.stdin.readline().strip()
 
@@ -185,7 +211,7 @@ def _configured(parser: ArgumentParser) -> None:
 
 
 def _key(parser: ArgumentParser) -> None:
-    parser.add_argument("--key", metavar="FILE", type=Path, help="the key as it was exported; else it is asked for")
+    parser.add_argument("--key", metavar="FILE", type=Path, help="file with the key as it was exported; - to type it")
 
 
 def _provider(parser: ArgumentParser) -> None:
@@ -231,6 +257,12 @@ VERBS = (
         name="key check",
         help="Prove that a key from paper opens every repository",
         run=_check_key,
+        arguments=(_configured, _key),
+    ),
+    Verb(
+        name="recover",
+        help="Fill an empty database from the banks: every checkpoint, and the plans as their newest checkpoints have them",
+        run=_recover,
         arguments=(_configured, _key),
     ),
     Verb(
