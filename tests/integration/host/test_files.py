@@ -344,3 +344,20 @@ def test_a_device_in_use_is_not_opened(host, loop, monkeypatch) -> None:
             host.protect(loop)
     finally:
         os.close(fd)
+
+
+@needs_root
+def test_a_target_without_room_is_a_reason_and_leaves_nothing(host, image, tmp_path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", small], check=True)
+    try:
+        host.declare({"kind": "disk image", "path": str(image)}, restore_roots=[str(small)])
+        host.protect(str(image))
+        asked = {"restore_path": str(small / "vm.img")}
+        assert "refuse" in [action for action, _, _ in host.preflight(str(image), "restore", **asked)]
+        with pytest.raises(ResourceFailed, match="No space left on device"):
+            host.restore(str(image), **asked)
+        assert list(small.iterdir()) == []
+    finally:
+        subprocess.run(["umount", small], check=True)
