@@ -261,7 +261,7 @@ VERBS = (
     ),
     Verb(
         name="recover",
-        help="Fill an empty database from the banks: every checkpoint, and the plans as their newest checkpoints have them",
+        help="Fill an empty database with the checkpoints and plans that the banks hold",
         run=_recover,
         arguments=(_configured, _key),
     ),
