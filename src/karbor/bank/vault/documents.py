@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import TYPE_CHECKING
 
 from karbor.bank.vault.codec import MAX_DOCUMENT, Compressor, Decompressor
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from karbor.sdk.bank import Bank, ObjectStat
 
 _LEVEL = 3
+_HASH = re.compile("[0-9a-f]{64}")
 
 
 class Documents:
@@ -56,11 +58,9 @@ class Documents:
         return self._decompressor.document(self._key.open(sealed, path), path)
 
     def stats(self, folder: str) -> Iterator[ObjectStat]:
-        """Every object in a folder, in order; a name that is no hash is left out, as temporary files of others are."""
-        prefix = f"{self.prefix}{folder}/"
-        for stat in self.bank.list(prefix):
-            name = stat.key.removeprefix(prefix)
-            if len(name) == 64 and set(name) <= set("0123456789abcdef"):
+        """Every object below a folder, in order; a name that is no hash is left out, as temporary files of others are."""
+        for stat in self.bank.list(f"{self.prefix}{folder}/"):
+            if _HASH.fullmatch(stat.key.rpartition("/")[2]):
                 yield stat
 
     def names(self, folder: str) -> Iterator[str]:

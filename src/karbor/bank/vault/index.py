@@ -160,7 +160,8 @@ class Index:
         packs: list[bytes] = []
         for segment in self.segments:
             rest = np.flatnonzero(table["pack"] < 0)
-            good, rows = segment.match(kind, ids[rest], except_in)
+            good, at = segment.match(kind, ids[rest], except_in)
+            rows = segment.rows[at]
             used, pack = np.unique(rows["pack"] & PACK_MASK, return_inverse=True)
             chosen = rest[good]
             table["pack"][chosen] = pack + len(packs)

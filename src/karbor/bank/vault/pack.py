@@ -10,6 +10,7 @@ import struct
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
+import numpy as np
 
 from karbor.bank.vault.codec import MAX_BLOB, Compressor
 from karbor.bank.vault.crypto import OVERHEAD, SealKey
@@ -52,7 +53,7 @@ class PackBuilder:
         self.kind = kind
         self._key = key
         self._compressor = Compressor(level)
-        self._buffer = bytearray(PACK_TARGET + _ROOM)
+        self._buffer = _room(PACK_TARGET + _ROOM)
         self._end = 0
         self._blobs: list[Blob] = []
 
@@ -68,31 +69,36 @@ class PackBuilder:
         packed = self._compressor.blob(plain)
         stored = plain if packed is None else packed
         if not self._blobs and len(self._buffer) > PACK_TARGET + _ROOM:  # grown for one big tree
-            self._buffer = bytearray(PACK_TARGET + _ROOM)
+            self._buffer = _room(PACK_TARGET + _ROOM)
         self._reserve(len(stored) + OVERHEAD + 16)
-        with memoryview(self._buffer) as view:
-            length = self._key.seal_into(stored, view[self._end :])
+        length = self._key.seal_into(stored, self._buffer[self._end :])
         self._blobs.append(Blob(self.kind, blob_id, self._end, length, 0 if packed is None else len(plain)))
         self._end += length
         return length
 
     def _reserve(self, room: int) -> None:
         if self._end + room > len(self._buffer):
-            self._buffer.extend(bytes(self._end + room - len(self._buffer)))
+            larger = _room(self._end + room)
+            larger[: self._end] = self._buffer[: self._end]
+            self._buffer = larger
 
     def take(self) -> tuple[bytes, memoryview, list[Blob]] | None:
-        """The finished pack: its id, its bytes, to be released before the next `add`, and its blobs; None where it is empty."""
+        """The finished pack: its id, its bytes (until the next `add`) and its blobs; None where it is empty."""
         if not self._blobs:
             return None
         header = encode_header(self._blobs)
         self._reserve(len(header) + OVERHEAD + 20)
-        with memoryview(self._buffer) as view:
-            length = self._key.seal_into(header, view[self._end :])
-        end = self._end + length
-        self._buffer[end : end + 4] = struct.pack("<I", length)
-        whole = memoryview(self._buffer)[: end + 4]
+        length = self._key.seal_into(header, self._buffer[self._end :])
+        end = self._end + length + 4
+        self._buffer[end - 4 : end] = struct.pack("<I", length)
+        whole = self._buffer[:end]
         blobs, self._blobs, self._end = self._blobs, [], 0
         return hashlib.sha256(whole).digest(), whole, blobs
+
+
+def _room(size: int) -> memoryview:
+    """Memory that is not touched before it is used: most packs of small resources stay small."""
+    return np.empty(size, np.uint8).data
 
 
 def encode_header(blobs: Sequence[Blob]) -> bytes:
@@ -125,9 +131,9 @@ def decode_header(raw: bytes, name: str) -> list[Blob]:
     return blobs
 
 
-def header_length(tail: bytes, pack_size: int, name: str) -> int:
+def header_length(tail: Buffer, pack_size: int, name: str) -> int:
     """The sealed header's length from the last four bytes of a pack of `pack_size` bytes, checked against it."""
-    (length,) = struct.unpack("<I", tail[-4:])
-    if not OVERHEAD < length <= min(_MAX_HEADER, pack_size - 4):
+    length = int.from_bytes(tail[-4:], "little")
+    if len(tail) < 4 or not OVERHEAD < length <= min(_MAX_HEADER, pack_size - 4):
         raise Damaged(name, f"its header cannot have {length} bytes")
-    return int(length)
+    return length

@@ -173,7 +173,7 @@ class Content:
 
         def write(group: npt.NDArray[np.intp], data: bytes) -> None:
             if data == zeros[: len(data)]:
-                for offset, length in self._ranges(np.sort(group)):
+                for offset, length in self.ranges(np.sort(group)):
                     target.zero(offset, length)
             else:
                 for number in group:
@@ -182,7 +182,7 @@ class Content:
 
         self.blobs(write, threads=threads)
 
-    def _ranges(self, numbers: npt.NDArray[np.intp]) -> Iterator[tuple[int, int]]:
+    def ranges(self, numbers: npt.NDArray[np.intp]) -> Iterator[tuple[int, int]]:
         """(offset, length) of ascending positions, neighbours joined."""
         for joined in np.split(numbers, np.flatnonzero(np.diff(numbers) > 1) + 1):
             offset = int(self.offsets[joined[0]])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from karbor.bank.vault.ballast import refill
 from karbor.bank.vault.codec import Decompressor
 from karbor.bank.vault.crypto import (
     HUMAN_KDF,
@@ -25,7 +26,9 @@ from karbor.bank.vault.index import Index
 from karbor.bank.vault.index_cache import IndexCache
 from karbor.bank.vault.index_follower import IndexFollower
 from karbor.bank.vault.nodes import Node, decode_tree
+from karbor.bank.vault.pack import decode_header, header_length
 from karbor.bank.vault.polynomial import irreducible_polynomial
+from karbor.bank.vault.prune_mark import read_mark
 from karbor.bank.vault.snapshot import Snapshot, decode_snapshot, encode_snapshot, unix_ns
 from karbor.bank.vault.wireformat import go_time
 from karbor.bank.vault.writer import Writer
@@ -37,7 +40,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from karbor.bank.vault.crypto import KeyFile
-    from karbor.bank.vault.pack import BlobKind
+    from karbor.bank.vault.pack import Blob, BlobKind
     from karbor.bank.vault.segments import Place
     from karbor.domain.clock import Clock
     from karbor.sdk.bank import Bank
@@ -82,7 +85,7 @@ class Repository:
         if not _ID.fullmatch(config.id):
             raise Damaged(f"{prefix}config", "its id is none")
         self.bank, self.prefix, self.key, self.config = bank, prefix, key, config
-        self.clock, self.random = clock, random
+        self.clock, self.random, self._cache_dir = clock, random, cache_dir
         self.documents = Documents(bank, prefix, key)
         self.index = Index()
         cache = IndexCache(cache_dir / config.id) if cache_dir is not None else None
@@ -119,6 +122,7 @@ class Repository:
         for stat in list(bank.list(f"{prefix}keys/")):
             if not stat.key.endswith(key_id):
                 bank.delete(stat.key)
+        refill(bank)
         return cls(bank, prefix, key, config, clock=clock, random=random, cache_dir=cache_dir)
 
     @classmethod
@@ -132,7 +136,10 @@ class Repository:
         random: Callable[[int], bytes] = os.urandom,
         cache_dir: Path | None = None,
     ) -> Repository:
-        """Open a repository; `cache_dir` may keep its index between processes. `ObjectMissing` where there is none, `BankForeign` where the passphrase opens no key of it."""
+        """Open a repository; `cache_dir` may keep its index between processes.
+
+        `ObjectMissing` where there is none, `BankForeign` where the passphrase opens no key of it.
+        """
         check_prefix(prefix)
         path = f"{prefix}config"
         sealed = bank.get(path, limit=_MAX_CONFIG)
@@ -145,6 +152,20 @@ class Repository:
             raise BankForeign(f"{path}: repository version {config.version} is not supported, only {_VERSION} is")
         return cls(bank, prefix, key, config, clock=clock, random=random, cache_dir=cache_dir)
 
+    def reopened(self) -> Repository:
+        """The same repository with an index of its own, still empty: what maintenance works on, while writers go on with
+        this one.
+        """
+        return Repository(
+            self.bank,
+            self.prefix,
+            self.key,
+            self.config,
+            clock=self.clock,
+            random=self.random,
+            cache_dir=self._cache_dir,
+        )
+
     # --- keys
 
     def add_key(self, passphrase: str, *, kdf: KdfParams = HUMAN_KDF, owner: str = "karbor") -> str:
@@ -153,12 +174,12 @@ class Repository:
 
     def list_keys(self) -> list[KeyInfo]:
         """The key files."""
-        return [
-            KeyInfo(name, key.created, key.username)
-            for name, key in (
-                (name, _load_key_file(self.bank, self.prefix, name)) for name in self.documents.names("keys")
-            )
-        ]
+        return [self.key_info(name) for name in self.documents.names("keys")]
+
+    def key_info(self, key_id: str) -> KeyInfo:
+        """One key file."""
+        key = _load_key_file(self.bank, self.prefix, key_id)
+        return KeyInfo(key_id, key.created, key.username)
 
     def remove_key(self, key_id: str) -> None:
         """Let a passphrase no longer open the repository. The last key file cannot be removed."""
@@ -211,6 +232,13 @@ class Repository:
         """The nodes of a tree."""
         return decode_tree(self.load("tree", tree), f"{self.prefix}tree/{tree.hex()}")
 
+    def pack_header(self, pack: bytes) -> list[Blob]:
+        """The blobs of a pack as its own header names them."""
+        path = self.pack_path(pack)
+        size = self.bank.stat(path).size
+        length = header_length(self.bank.get_range(path, max(size - 4, 0), 4), size, path)
+        return decode_header(self.key.open(self.bank.get_range(path, size - 4 - length, length), path), path)
+
     def pack_path(self, pack: bytes) -> str:
         """The bank key of a pack."""
         name = pack.hex()
@@ -224,10 +252,13 @@ class Repository:
         dead: frozenset[bytes] = frozenset(),
     ) -> Writer:
         """A writer at a zstd level (0: none). `throttle` is called with a number of bytes before they are sent and may
-        wait; `dead` are packs that prune has marked: what lies in them is written again.
+        wait. What lies in packs that prune has marked, or in `dead` ones, is written again.
+
+        A run of the service records the repository's epoch before it calls this (see `prune`).
         """
+        mark = read_mark(self.documents)
         self.refresh_index()
-        return Writer(self, level=level, throttle=throttle, dead=dead)
+        return Writer(self, level=level, throttle=throttle, dead=dead.union(mark.pack_ids if mark else ()))
 
     # --- snapshots
 

@@ -31,6 +31,7 @@ TREE_BIT = np.uint32(_TREE)
 """Set in `pack` of a row whose blob is a tree; the rest is the pack's number in its segment."""
 PACK_MASK = ~TREE_BIT
 _PLACE = struct.Struct("<IIII")
+_PACK = struct.Struct("<I")
 
 
 _MERGED_AT_ONCE = 1 << 20
@@ -78,29 +79,39 @@ class Segment:
 
     def find(self, kind: BlobKind, blob_id: bytes) -> Iterator[Place]:
         """Every place of one blob."""
+        for row in self.find_rows(kind, blob_id):
+            pack, offset, length, size = _PLACE.unpack_from(self._rows, row * ROW.itemsize + 32)
+            yield Place(self.packs[pack & ~_TREE].tobytes(), offset, length, size)
+
+    def find_rows(self, kind: BlobKind, blob_id: bytes) -> Iterator[int]:
+        """The numbers of the rows of one blob."""
         key = int.from_bytes(blob_id[:8], "big")
-        at = bisect_left(self._keys, key)
-        while at < len(self._keys) and self._keys[at] == key:
-            start = at * ROW.itemsize
-            pack, offset, length, size = _PLACE.unpack_from(self._rows, start + 32)
+        row = bisect_left(self._keys, key)
+        while row < len(self._keys) and self._keys[row] == key:
+            start = row * ROW.itemsize
+            (pack,) = _PACK.unpack_from(self._rows, start + 32)
             if self._rows[start : start + 32] == blob_id and bool(pack & _TREE) == (kind == "tree"):
-                yield Place(self.packs[pack & ~_TREE].tobytes(), offset, length, size)
-            at += 1
+                yield row
+            row += 1
 
     def match(
         self, kind: BlobKind, ids: npt.NDArray[np.void], except_in: frozenset[bytes]
-    ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.void]]:
-        """Which ids are surely in a pack that is not one of `except_in`, and their rows. Of equal keys only the first
-        is looked at.
+    ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.intp]]:
+        """Which ids are surely in a pack that is not one of `except_in`, and the numbers of their rows. Of equal keys
+        only the first is looked at.
         """
         if not len(self.rows):
-            return np.zeros(len(ids), np.bool_), self.rows
-        found = self.rows[np.minimum(np.searchsorted(self.keys, keys_of(ids)), len(self.rows) - 1)]
+            return np.zeros(len(ids), np.bool_), np.zeros(0, np.intp)
+        at = np.minimum(np.searchsorted(self.keys, keys_of(ids)), len(self.rows) - 1)
+        found = self.rows[at]
         good = (found["id"] == ids) & ((found["pack"] & TREE_BIT != 0) == (kind == "tree"))
         if except_in:
-            excepted = np.isin(self.packs, np.frombuffer(b"".join(except_in), "V32"))
-            good &= ~excepted[found["pack"] & PACK_MASK]
-        return good, found[good]
+            good &= ~self.is_in(except_in)[found["pack"] & PACK_MASK]
+        return good, at[good]
+
+    def is_in(self, packs: frozenset[bytes]) -> npt.NDArray[np.bool_]:
+        """For each pack of the segment, whether it is one of `packs`."""
+        return np.isin(self.packs, np.frombuffer(b"".join(packs), PACK_ID))
 
 
 def keys_of(ids: npt.NDArray[np.void]) -> npt.NDArray[np.uint64]:

@@ -145,8 +145,7 @@ class Writer:
         if taken is None:
             return
         pack_id, whole, blobs = taken
-        with whole:
-            self._put(self.repository.pack_path(pack_id), whole)
+        self._put(self.repository.pack_path(pack_id), whole)
         with self._lock:
             self._packs.append(PackEntry(pack_id, blobs))
             count = sum(len(pack.blobs) for pack in self._packs)
