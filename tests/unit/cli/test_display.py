@@ -24,6 +24,7 @@ def test_lines_come_every_few_seconds_and_only_when_they_differ():
 
 def test_a_terminal_gets_a_bar_that_is_taken_away_at_the_end(monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
     shown = terminal(tty=True)
     bar = display(shown, "protect [web]")
     assert isinstance(bar, Bar)
