@@ -42,16 +42,38 @@ _MAX_POINTS = 2_000
 class World(Protocol):
     """One resource, its plugin, and the outside. Where the plugin uses `op.session`, the world has a `session` too."""
 
-    plugin: Protection
-    resource: Resource
-    children: tuple[Resource, ...]
-    parents: tuple[Resource, ...]
-    vault: Any
-    """An empty `Vault`; `karbor.sdk.contract.vault.MemoryVault` will do."""
     options: dict[str, dict[str, Any]]
     """Options by operation."""
-    secrets: tuple[str, ...]
-    """Strings that must never be shown: passwords, keys."""
+
+    @property
+    def plugin(self) -> Protection:
+        """The plugin under test."""
+        ...
+
+    @property
+    def resource(self) -> Resource:
+        """What it protects."""
+        ...
+
+    @property
+    def children(self) -> tuple[Resource, ...]:
+        """The direct dependents."""
+        ...
+
+    @property
+    def parents(self) -> tuple[Resource, ...]:
+        """What directly depends on the resource."""
+        ...
+
+    @property
+    def vault(self) -> Any:
+        """An empty `Vault`; `karbor.sdk.contract.vault.MemoryVault` will do."""
+        ...
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Strings that must never be shown: passwords, keys."""
+        ...
 
     def observe(self) -> Any:
         """Everything outside that the plugin could change, so that two states can be compared: what exists, how
