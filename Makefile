@@ -60,7 +60,21 @@ bench-vault: $(READY) ## the vault against restic; SIZE=1G
 	@sh scripts/setup.sh test
 	@$(PYTHON) bench/vault.py $(if $(SIZE),--size $(SIZE))
 
+cloud: $(READY) ## a real OpenStack on loopback (root): installed at first, started otherwise
+	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" testbed/up
+
+cloud-down: ## stop it
+	@testbed/down
+
+cloud-check: $(READY) ## prove that every service of it works
+	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" testbed/check
+
+test-cloud: $(READY) ## the OpenStack plugins and banks on the cloud that `make cloud` has brought up
+	@echo "== cloud =="
+	@$(PYTEST) tests/cloud
+
 clean: ## remove what the targets made here
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
 
-.PHONY: help setup demo test lint test-architecture test-unit test-contract test-integration test-wire test-acceptance test-faults bench-vault clean
+PHONY_CLOUD := cloud cloud-down cloud-check test-cloud
+.PHONY: $(PHONY_CLOUD) help setup demo test lint test-architecture test-unit test-contract test-integration test-wire test-acceptance test-faults bench-vault clean

@@ -18,6 +18,7 @@ from karbor.errors import KarborError
 from karbor.flow.model import Done, Outcome
 from karbor.protection.op import REGISTERED, SAVED, WARNINGS, SavedRecord
 from karbor.protection.outcome import Left, resource_states, summary
+from karbor.protection.run import BURIED
 from karbor.protection.vault import WRITTEN
 from karbor.sdk.vault import Written
 
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from karbor.protection.run import RunContext
 
 COMMITTED = "committed"
-BURIED = "buried"
 
 
 class _Commit(msgspec.Struct, frozen=True, kw_only=True):
@@ -157,7 +157,7 @@ class Endings:
         if not snapshot_id:
             return
         _ = context.manifest  # read while the snapshot is there: the delete hooks need it
-        raw = self._journal.records(context.run_id, -1).get(BURIED)
+        raw = context.records.get(BURIED)
         if raw is None:
             stone = tombstone(context.repository, snapshot_id, self._clock.now())
             self._journal.record(claim.worker_id, claim.step, BURIED, msgspec.json.encode(stone))

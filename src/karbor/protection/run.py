@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
-from karbor.bank.checkpoints import load_manifest, load_meta
+from karbor.bank.checkpoints import Prepared, load_manifest, load_meta
 from karbor.domain.context import Caller
 from karbor.domain.graph import ResourceGraph
 from karbor.domain.plan import Parameters
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 GRAPH = "graph"
 PREVIOUS = "previous"
+BURIED = "buried"
 RUN_NODE = -1
 _KEPT = 16
 
@@ -109,8 +110,10 @@ class RunContext:
 
     @cached_property
     def manifest(self) -> Manifest:
-        """The checkpoint's manifest, read from the bank."""
-        return load_manifest(self.repository, self.input.snapshot_id)
+        """The checkpoint's manifest, read from the bank: of one that is being deleted from its tombstone."""
+        buried = self.records.get(BURIED)
+        snapshot_id = msgspec.json.decode(buried, type=Prepared).snapshot_id if buried else self.input.snapshot_id
+        return load_manifest(self.repository, snapshot_id)
 
     def meta(self, key: str) -> Meta:
         """The document of one resource, read from the bank."""
