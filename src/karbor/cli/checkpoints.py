@@ -10,7 +10,7 @@ import msgspec
 from karbor.cli import preflight
 from karbor.cli.api import part
 from karbor.cli.arguments import all_projects, dry_run, list_query, named, paging, pairs, provider, waiting
-from karbor.cli.following import follow, report
+from karbor.cli.following import failure, follow, report
 from karbor.cli.naming import checkpoint_path, find, find_checkpoint, find_provider
 from karbor.cli.verbs import Ended, Table, Verb
 
@@ -126,9 +126,9 @@ def _delete(session: Session, args: Namespace) -> None:
             session.terminal.say(f"checkpoint {checkpoint['id']} is being deleted")
             continue
         ended = follow(session, checkpoint_path(checkpoint), "checkpoint", f"delete {checkpoint['id'][:8]}")
-        failure = report(session, ended, "checkpoint")
-        if failure:
-            raise failure
+        if failed := failure(ended, "checkpoint"):
+            report(session, ended, "checkpoint")
+            raise failed
         session.terminal.say(f"checkpoint {checkpoint['id']} is {ended['status']}")
 
 

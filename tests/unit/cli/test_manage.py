@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from tests.unit.cli.conftest import Typed
 
-from karbor.cli.administration import repositories
+from karbor.cli.composition import repositories
 from karbor.cli.manage import VERBS, main, program
 from karbor.cli.terminal import Terminal
 from karbor.sdk.bank import ObjectStat
