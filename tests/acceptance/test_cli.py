@@ -243,6 +243,24 @@ def test_the_bank_opens_by_paper_and_by_plain_restic(host, checkpoint, tmp_path)
     assert subprocess.run(restic, env=environ, capture_output=True, check=False).returncode != 0
 
 
+def test_damage_in_the_bank_is_found_and_what_it_affects_is_named(host, checkpoint):
+    (row,) = json.loads(host.manage("bank", "show", "This host", "-f", "json"))
+    assert row["checkpoints"] >= 1
+    assert json.loads(host.manage("bank", "check", "This host", "--data", "-f", "json")) == []
+    copy = host.state.parent / "copy"
+    shutil.copytree(host.state, copy)
+    for name in ("karbor.conf", "providers.d/host.conf"):
+        (copy / name).write_text((copy / name).read_text().replace(str(host.state), str(copy)))
+    pack = max((copy / "bank").rglob("data/*/*"), key=lambda path: path.is_file() and path.stat().st_size)
+    content = bytearray(pack.read_bytes())
+    content[1000] ^= 1
+    pack.write_bytes(content)
+    damage = json.loads(host.manage("--state", copy, "bank", "check", "This host", "--data", "-f", "json", code=9))
+    assert {item["object"].rpartition("/")[2] for item in damage} == {pack.name}
+    assert (checkpoint, True) in [(item["checkpoint"], "page-" in (item["path"] or "")) for item in damage]
+    shutil.rmtree(copy)
+
+
 def test_waiting_outlives_a_service_that_is_killed_and_started_elsewhere(host, checkpoint):
     """The application's `before` command holds the protect until the service was killed."""
     gate = host.state.parent / "gate"

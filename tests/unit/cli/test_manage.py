@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 from tests.unit.cli.conftest import Typed
 
+from karbor.cli.banks import part
 from karbor.cli.composition import repositories
 from karbor.cli.manage import VERBS, main, program
 from karbor.cli.terminal import Terminal
@@ -59,3 +60,14 @@ def test_without_a_word_it_shows_what_there_is(capsys):
 def test_a_folder_that_is_none_is_said_to_be_so(tmp_path):
     code, _, err = run("--state", str(tmp_path), "bank", "list")
     assert (code, err) == (4, f"error: {tmp_path} is not the folder of a standalone service\n")
+
+
+@pytest.mark.parametrize(("text", "parts"), [("1/1", (1, 1)), ("3/30", (3, 30))])
+def test_a_part_of_the_data(text, parts):
+    assert part(text) == parts
+
+
+@pytest.mark.parametrize("text", ["", "1", "0/3", "4/3", "a/b", "-1/2"])
+def test_what_is_no_part(text):
+    with pytest.raises(ValueError):
+        part(text)
