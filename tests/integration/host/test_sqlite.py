@@ -7,11 +7,13 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
 
 from karbor.errors import Refused, ResourceFailed
+from karbor.plugins.host import sqlite_copy
 
 WRITER = """
 import sqlite3, sys
@@ -141,3 +143,68 @@ def test_what_is_no_database_is_refused(host, orders) -> None:
     remove(orders)
     with pytest.raises(ResourceFailed, match="No such file"):
         host.protect(str(orders))
+
+
+def test_a_reader_of_the_same_file_in_this_process_does_no_harm(host, orders) -> None:
+    """A directory that holds the database is protected at the same time: closing the file drops locks of a process."""
+    over = threading.Event()
+
+    def read() -> None:
+        while not over.is_set():
+            orders.read_bytes()
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        for _ in range(5):
+            with being_written(orders):
+                host.protect(str(orders))
+    finally:
+        over.set()
+        reader.join()
+    remove(orders)
+    host.restore(str(orders))
+    debit, credit = counts(orders)
+    assert debit == credit
+
+
+def test_a_link_that_appears_meanwhile_leads_to_no_other_database(host, orders, tmp_path) -> None:
+    secret = tmp_path / "secret.db"
+    with contextlib.closing(sqlite3.connect(secret)) as database:
+        database.execute("CREATE TABLE secret (x)")
+        database.commit()
+    over = threading.Event()
+
+    def attack() -> None:
+        link = orders.with_name("link")
+        while not over.is_set():
+            orders.rename(orders.with_name("aside"))
+            orders.symlink_to(secret)
+            orders.rename(link)
+            orders.with_name("aside").rename(orders)
+
+    attacker = threading.Thread(target=attack)
+    attacker.start()
+    stored = 0
+    try:
+        for _ in range(20):
+            host.saved.pop(str(orders), None)
+            with contextlib.suppress(Refused, ResourceFailed):
+                host.protect(str(orders))
+            host.journals.clear()
+            if str(orders) in host.saved:
+                stored += 1
+                content = b"".join(host.vaults[str(orders)].read_stream())
+                assert b"CREATE TABLE debit" in content
+                assert b"CREATE TABLE secret" not in content
+    finally:
+        over.set()
+        attacker.join()
+    assert stored < 20, "the attack never met a protect: it proves nothing"
+
+
+def test_the_copy_refuses_a_file_other_than_the_one_looked_at(host, orders, tmp_path) -> None:
+    program = [sys.executable, "-I", "-S", sqlite_copy.__file__, str(orders), str(tmp_path / "copy"), "1", "2"]
+    done = subprocess.run(program, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "was replaced while it was opened" in done.stderr

@@ -34,6 +34,13 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
     arguments: tuple[str, ...]
     environment: dict[str, str] = msgspec.field(default_factory=dict)
     descriptors: tuple[int, ...] = ()
+    name: str = ""
+    """What it does, for errors; else its path is named."""
+
+    @property
+    def called(self) -> str:
+        """Its name for people."""
+        return self.name or self.arguments[0]
 
 
 def find_tool(name: str, package: str) -> str:
@@ -69,7 +76,7 @@ def run(program: Program, *, deadline: float) -> bytes:
         try:
             child.wait(deadline)
         except subprocess.TimeoutExpired as error:
-            raise ResourceFailed(f"{program.arguments[0]} has not ended within {deadline:g} s and was ended") from error
+            raise ResourceFailed(f"{program.called} has not ended within {deadline:g} s and was ended") from error
         _check(program, child, said)
         out.seek(0)
         return out.read()
@@ -91,7 +98,7 @@ def stream(program: Program, *, silence: float) -> Iterator[bytes]:
 
 def _awaited(ready: selectors.BaseSelector, fd: int, program: Program, silence: float) -> bytes:
     if not ready.select(silence):
-        raise ResourceFailed(f"{program.arguments[0]} has said nothing for {silence:g} s and was ended")
+        raise ResourceFailed(f"{program.called} has said nothing for {silence:g} s and was ended")
     return os.read(fd, _READ)
 
 
@@ -116,7 +123,7 @@ def _give(ready: selectors.BaseSelector, fd: int, chunk: bytes, program: Program
     view = memoryview(chunk)
     while view:
         if not ready.select(silence):
-            raise ResourceFailed(f"{program.arguments[0]} has taken nothing for {silence:g} s and was ended")
+            raise ResourceFailed(f"{program.called} has taken nothing for {silence:g} s and was ended")
         view = view[os.write(fd, view) :]
 
 
@@ -137,7 +144,7 @@ def _started(
             start_new_session=True,
         )
     except OSError as error:
-        raise ResourceFailed(f"{program.arguments[0]} cannot be run: {error.strerror}") from error
+        raise ResourceFailed(f"{program.called} cannot be run: {error.strerror}") from error
     try:
         yield child
     finally:
@@ -155,7 +162,7 @@ def _end(program: Program, child: subprocess.Popen[bytes], said: IO[bytes], dead
     try:
         child.wait(deadline)
     except subprocess.TimeoutExpired as error:
-        raise ResourceFailed(f"{program.arguments[0]} does not end and was ended") from error
+        raise ResourceFailed(f"{program.called} does not end and was ended") from error
     _check(program, child, said)
 
 
@@ -166,4 +173,4 @@ def _check(program: Program, child: subprocess.Popen[bytes], said: IO[bytes]) ->
     said.seek(max(0, said.tell() - 4 * _SAID))
     words = " ".join(said.read().decode("utf-8", "replace").split())[-_SAID:]
     how = f"exit code {child.returncode}" if child.returncode > 0 else f"signal {-child.returncode}"
-    raise ResourceFailed(f"{program.arguments[0]} failed ({how}): {words or 'it said nothing'}")
+    raise ResourceFailed(f"{program.called} failed ({how}): {words or 'it said nothing'}")

@@ -103,7 +103,9 @@ class Server(
     privileged_restore: bool = False
     """Whether a role with more than ordinary rights may run a dump: a dump is code."""
     silence: Seconds = 600
-    """How long the dump tool may say nothing before it is ended."""
+    """How long a dump may write nothing before it is ended."""
+    restore_silence: Seconds = 14400
+    """How long a restore may take nothing in: one statement, as the building of an index, may take that long."""
 
     def __repr__(self) -> str:
         return f"Server({self.name})"  # without its passwords

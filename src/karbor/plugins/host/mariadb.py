@@ -94,7 +94,7 @@ class MariaDB:
             f"--database={database}",
         )
         with self._program("mariadb", arguments, restoring=True) as program:
-            feed(program, dump, silence=self._member.silence)
+            feed(program, dump, silence=self._member.restore_silence)
 
     def finish(self, database: str, tag: str) -> None:
         """Nothing: it has its name from the start, because MariaDB cannot rename a database."""

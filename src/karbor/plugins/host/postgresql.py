@@ -94,7 +94,7 @@ class PostgreSQL:
             "--no-password", f"--dbname={database}",
         )  # fmt: skip
         with self._program("pg_restore", arguments, restoring=True) as program:
-            feed(program, dump, silence=self._member.silence)
+            feed(program, dump, silence=self._member.restore_silence)
 
     def _query(self, statement: str, restoring: bool) -> list[str]:
         """Rows of one column. Names in statements were checked against a pattern that needs no quoting."""

@@ -8,12 +8,14 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import sys
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from karbor.errors import Refused, ResourceFailed
-from karbor.plugins.host import reporting
+from karbor.errors import Refused
+from karbor.plugins.host import reporting, sqlite_copy
 from karbor.plugins.host.beneath import check_readable_place, explained, free_bytes, opened, restore_target
+from karbor.plugins.host.command import Program, stream
 from karbor.plugins.host.newfile import attributes_of, check_target, give_attributes, restore_file, undo_file
 from karbor.sdk.local_image import FileImage, FileTarget
 
@@ -28,9 +30,8 @@ if TYPE_CHECKING:
 
 SIDE_FILES = ("-wal", "-shm", "-journal")
 """What SQLite keeps beside a database, by the end of its name."""
-_PAGES = 4096
-"""Pages copied between two reports of progress."""
-_BUSY_SECONDS = 30.0
+_SILENCE_SECONDS = 600.0
+"""How long the copy may make no progress: a writer may hold the database, a check of the copy takes its time."""
 
 
 class SqliteFile:
@@ -55,10 +56,8 @@ class SqliteFile:
         check_readable_place(path, self._never)
         copy = op.scratch / "copy"
         with explained(path), opened(path, os.O_RDONLY) as fd:
-            attributes = attributes_of(fd)
-            _backup(path, copy, op)
-            if not _names(path, fd):
-                raise ResourceFailed(f"{path} was replaced while it was read", hint="protect it again")
+            attributes, status = attributes_of(fd), os.fstat(fd)
+        _copy(path, copy, status, op)
         with explained(str(copy)), copy.open("rb") as file:
             written = op.vault.write_image(FileImage(file.fileno()), progress=op.progress)
         saved = reporting.document("sqlite", written, path=path, attributes=attributes)
@@ -101,38 +100,16 @@ class SqliteFile:
         return restore_target(self._application, self._member.path, options.restore_path, self._never)
 
 
-def _backup(path: str, copy: Path, op: Op) -> None:
-    """Copy a database at one moment. The read transaction around it keeps writers from starting the copy anew."""
-    try:
-        with (
-            contextlib.closing(_connect(path, "ro")) as source,
-            contextlib.closing(sqlite3.connect(copy, isolation_level=None)) as target,
-        ):
-            source.execute("BEGIN")
-            source.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-            page = source.execute("PRAGMA page_size").fetchone()[0]
-
-            def report(_status: int, remaining: int, total: int) -> None:
-                op.progress((total - remaining) * page, total * page, "copying")
-
-            source.backup(target, pages=_PAGES, progress=report)
-            found = target.execute("PRAGMA quick_check(1)").fetchone()[0]
-    except sqlite3.Error as error:
-        raise ResourceFailed(f"{path}: {error}") from error
-    if found != "ok":
-        raise ResourceFailed(f"{path} is damaged: {found}", hint="restore it from an earlier checkpoint")
-
-
-def _connect(path: str, mode: str) -> sqlite3.Connection:
-    return sqlite3.connect(
-        f"file:{quote(path)}?mode={mode}", uri=True, isolation_level=None, timeout=_BUSY_SECONDS if mode == "ro" else 0
-    )
-
-
-def _names(path: str, fd: int) -> bool:
-    """Whether the path still names the file that `fd` is: SQLite opens by path."""
-    with opened(path, os.O_RDONLY) as other:
-        return os.path.sameopenfile(fd, other)
+def _copy(path: str, copy: Path, status: os.stat_result, op: Op) -> None:
+    """Copy a database at one moment, and check the copy; see `sqlite_copy` for why a program does it."""
+    arguments = (path, str(copy), str(status.st_dev), str(status.st_ino))
+    program = Program(arguments=(sys.executable, "-I", "-S", sqlite_copy.__file__, *arguments), name=f"copying {path}")
+    rest = b""
+    for said in stream(program, silence=_SILENCE_SECONDS):
+        *lines, rest = (rest + said).split(b"\n")
+        for line in lines:
+            done, total = line.split()
+            op.progress(int(done), int(total), "copying")
 
 
 def _side_files(path: str) -> Iterator[str]:
@@ -150,7 +127,8 @@ def _release(path: str, *, overwrite: bool) -> None:
     """See that nobody has the database open that is to be replaced, and remove what SQLite keeps beside it."""
     if os.path.lexists(path):
         try:
-            with contextlib.closing(_connect(path, "rw")) as database:
+            where = f"file:{quote(path)}?mode=rw"
+            with contextlib.closing(sqlite3.connect(where, uri=True, isolation_level=None, timeout=0)) as database:
                 database.execute("PRAGMA journal_mode=DELETE")  # needs that no other connection is open
                 database.execute("BEGIN EXCLUSIVE")
                 database.execute("ROLLBACK")
