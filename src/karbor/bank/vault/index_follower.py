@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from threading import Lock
 from typing import TYPE_CHECKING
 
 from karbor.bank.vault.index import decode_index
 from karbor.bank.vault.segments import build_segment, in_memory, merge, tiers
-from karbor.errors import BankError, ObjectMissing
+from karbor.errors import BankError, Damaged, ObjectMissing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from karbor.bank.vault.documents import Documents
     from karbor.bank.vault.index import Index
@@ -24,10 +25,14 @@ _ATTEMPTS = 5
 
 
 class IndexFollower:
-    """Brings `index` up to date with the bank; without a `cache` the segments stay in memory."""
+    """Brings `index` up to date with the bank; without a `cache` the segments stay in memory.
+
+    A damaged index file does not keep anybody from reading what the others name: it is left out, and stands in `damage`.
+    """
 
     def __init__(self, documents: Documents, index: Index, cache: IndexCache | None) -> None:
         self._documents, self._index, self._cache = documents, index, cache
+        self.damage: tuple[Damaged, ...] = ()
         self._own: frozenset[str] = frozenset()
         self._loaded = False
         self._lock = Lock()
@@ -39,11 +44,13 @@ class IndexFollower:
                 live = self._live()
                 kept = self._kept(live)
                 fresh = sorted(live.difference(*(segment.sources for segment in kept)))
+                damage: list[Damaged] = []
                 try:
-                    segments = self._extended(kept, fresh)
+                    segments = self._extended(kept, fresh, damage)
                 except ObjectMissing:  # replaced between the listing and the reading
                     continue
-                changed = bool(fresh) or segments != list(self._index.segments)
+                changed = segments != list(self._index.segments)
+                self.damage = tuple(damage)
                 self._index.replace(segments)
                 self._own, self._loaded = frozenset(), True
                 return changed
@@ -67,14 +74,16 @@ class IndexFollower:
             return self._cache.load(live)
         return [segment for segment in self._index.segments if segment.sources <= live]
 
-    def _extended(self, kept: list[Segment], fresh: Sequence[str]) -> list[Segment]:
+    def _extended(self, kept: list[Segment], fresh: Sequence[str], damage: list[Damaged]) -> list[Segment]:
         segments = list(kept)
         for start in range(0, len(fresh), _FILES_AT_ONCE):
-            names = fresh[start : start + _FILES_AT_ONCE]
-            built = build_segment(self._packs(names), frozenset(names))
-            segments.append(self._merged([built]) if len(fresh) > _FILES_AT_ONCE else built)
+            files = {name: self._read(name, damage) for name in fresh[start : start + _FILES_AT_ONCE]}
+            sound = {name: packs for name, packs in files.items() if packs is not None}
+            if sound:
+                built = build_segment(chain.from_iterable(sound.values()), frozenset(sound))
+                segments.append(self._merged([built]) if len(fresh) > _FILES_AT_ONCE else built)
         keeping, merging = tiers(segments)
-        if len(merging) > 1 or (fresh and merging):
+        if len(segments) > len(kept):
             merging = [self._merged(merging)]
         return keeping + merging
 
@@ -85,6 +94,9 @@ class IndexFollower:
             return parts[0]
         return merge(parts, in_memory(sum(map(len, parts)), sum(len(part.packs) for part in parts)))
 
-    def _packs(self, names: Sequence[str]) -> Iterator[PackEntry]:
-        for name in names:
-            yield from decode_index(self._documents.get(FOLDER, name), self._documents.path(FOLDER, name))
+    def _read(self, name: str, damage: list[Damaged]) -> list[PackEntry] | None:
+        try:
+            return list(decode_index(self._documents.get(FOLDER, name), self._documents.path(FOLDER, name)))
+        except Damaged as error:
+            damage.append(error)
+            return None

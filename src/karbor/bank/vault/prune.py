@@ -153,7 +153,7 @@ class Pruner:
         what it needs is not known then, and nothing may go.
         """
         trees = [repository.snapshot(name).tree for name in self._snapshots(repository)]
-        repository.refresh_index()
+        repository.require_sound_index()
         marks = Marks(repository.index, avoided=avoided)
 
         def lost(blob: Lost) -> None:

@@ -71,8 +71,8 @@ class Reach:
         fresh, missing = self._marks.mark(kind, unique.tobytes())
         for at in missing:
             blob = unique[at].tobytes()
-            index = f"{self._repository.prefix}index"
-            self._lost(Lost(kind, blob, index, f"no index file names the {kind} blob {blob.hex()}"))
+            error = self._repository.unknown_blob(kind, blob)
+            self._lost(Lost(kind, blob, error.key, error.reason))
         return [blob.tobytes() for blob in unique[fresh]]
 
 

@@ -45,8 +45,7 @@ class Content:
             located = repository.index.locate("data", self.ids)
         if located.missing.size:
             position = int(located.missing[0])
-            blob = self.ids[32 * position :][:32].hex()
-            raise Damaged(f"{repository.prefix}index", f"no index file names the data blob {blob}, chunk {position}")
+            raise repository.unknown_blob("data", self.ids[32 * position :][:32])
         self.located: Located = located
         self.sizes = located.plain_sizes
         self.offsets: npt.NDArray[np.int64] = np.concatenate(([0], np.cumsum(self.sizes)))

@@ -197,6 +197,12 @@ class Repository:
         """Read the index files that are new and drop what vanished ones held; whether anything changed."""
         return self._follower.refresh()
 
+    def require_sound_index(self) -> None:
+        """Refresh the index and raise `Damaged` where one of its files is; a reader can do without that file."""
+        self._follower.refresh()
+        for error in self._follower.damage:
+            raise error
+
     def load(self, kind: BlobKind, blob_id: bytes) -> bytes:
         """A blob, checked against its name. `Damaged` or `ObjectMissing` name the bank object that is to blame;
         where another pack holds the blob too, that one is read.
@@ -211,7 +217,14 @@ class Repository:
                     return self.load_place(blob_id, place)
                 except (Damaged, ObjectMissing) as error:
                     failure = failure or error
-        raise failure or Damaged(f"{self.prefix}index", f"no index file names the {kind} blob {blob_id.hex()}")
+        raise failure or self.unknown_blob(kind, blob_id)
+
+    def unknown_blob(self, kind: BlobKind, blob_id: bytes) -> Damaged:
+        """The error for a blob that no index file names; a damaged one is to blame if there is one."""
+        reason = f"no index file names the {kind} blob {blob_id.hex()}"
+        for error in self._follower.damage:
+            return Damaged(error.key, f"{error.reason}; {reason}")
+        return Damaged(f"{self.prefix}index", reason)
 
     def load_place(self, blob_id: bytes, place: Place) -> bytes:
         """A blob from one certain place."""
@@ -257,7 +270,7 @@ class Repository:
         A run of the service records the repository's epoch before it calls this (see `prune`).
         """
         mark = read_mark(self.documents)
-        self.refresh_index()
+        self.require_sound_index()
         return Writer(self, level=level, throttle=throttle, dead=dead.union(mark.pack_ids if mark else ()))
 
     # --- snapshots

@@ -246,5 +246,5 @@ def test_a_node_that_lies_about_its_size_is_damaged(repository, memory_image):
 def test_an_image_with_a_missing_blob_is_damaged(repository):
     with repository.writer() as writer:
         known = writer.save("data", b"x")
-    with pytest.raises(Damaged, match="chunk 1"):
+    with pytest.raises(Damaged, match="data blob 3f3f"):
         Content(repository, known + b"?" * 32)

@@ -182,7 +182,7 @@ def test_files_of_others_are_passed_over(repository, bank, reopen, folder):
 
 def open_and_read(reopen):
     repository = reopen()
-    repository.refresh_index()
+    repository.require_sound_index()
     list(repository.snapshots())
 
 
