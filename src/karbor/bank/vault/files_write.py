@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Self
 
 import msgspec
 
+from karbor.bank.vault.codec import MAX_BLOB
 from karbor.bank.vault.files_content import FileContents, Parts, done, resolved
 from karbor.bank.vault.files_nodes import Attributes, OwnerNames, make_node, read_attributes, type_of
 from karbor.bank.vault.files_scope import CACHE_TAG, Scope
@@ -247,7 +248,10 @@ class _TreeWriter:
             nodes = list(nodes)
             if nodes == list(frame.previous.values()) and self._writer.has("tree", frame.tree):
                 return frame.tree
-        subtree, added = self._writer.store("tree", encode_tree(nodes))
+        raw = encode_tree(nodes)
+        if len(raw) > MAX_BLOB:
+            raise ResourceFailed(f"{shown(frame.path) or 'the directory'} has more entries than one tree can hold")
+        subtree, added = self._writer.store("tree", raw)
         self._added_trees += added
         return subtree
 
