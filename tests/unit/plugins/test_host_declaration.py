@@ -13,7 +13,17 @@ import yaml
 from karbor.domain.resource import HOST_APPLICATION, HOST_DIRECTORY, Resource
 from karbor.errors import Conflict, InvalidInput, NotFound
 from karbor.plugins.host.application import Applications, Databases, Directories, DiskImages
-from karbor.plugins.host.declaration import Server, load_declarations, write_declaration
+from karbor.plugins.host.declaration import (
+    Allowances,
+    Application,
+    Command,
+    Directory,
+    DiskImage,
+    Server,
+    Sqlite,
+    load_declarations,
+    write_declaration,
+)
 from karbor.plugins.host.inventory import Inventory
 
 EXAMPLES = Path(__file__).parents[3] / "examples" / "hosts.d"
@@ -242,3 +252,9 @@ def test_a_name_that_is_none_writes_nothing(tmp_path: Path, name: str) -> None:
 def test_what_is_missing_cannot_be_declared(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="no directory, regular file or block device"):
         write_declaration(tmp_path / "hosts.d", "shop", [tmp_path / "gone"])
+
+
+@pytest.mark.parametrize("struct", [Application, Directory, DiskImage, Sqlite, Server, Command, Allowances])
+def test_every_field_stands_in_the_reference(struct: type) -> None:
+    text = (EXAMPLES.parents[1] / "docs" / "reference" / "hosts.d.md").read_text()
+    assert [name for name in struct.__struct_fields__ if f"`{name}`" not in text] == []

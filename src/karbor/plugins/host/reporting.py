@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
+import msgspec
+
 from karbor.domain.preflight import PreflightItem
 from karbor.errors import KarborError
 from karbor.plugins.host.inventory import application_resource
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from karbor.domain.checkpoint import Consistency
     from karbor.domain.resource import Resource
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from karbor.sdk.op import Look, Op
     from karbor.sdk.vault import Restored, Written
 
+_LISTED_BYTES = 1 << 19
 _NAMED = 5
 """How many skipped things a warning names; the saved document lists more."""
 
@@ -30,9 +33,20 @@ def document(kind: str, written: Written, **more: Any) -> dict[str, Any]:
         "added_bytes": written.added_bytes,
         "files": written.files,
         "skipped_count": dict(written.skipped_count),
-        "skipped": [[skip.path, skip.reason, skip.detail] for skip in written.skipped],
+        "skipped": list(_listed(written)),
         **more,
     }
+
+
+def _listed(written: Written) -> Iterator[list[str]]:
+    """As many of the skipped things as a saved document has room for: paths may be long."""
+    size = 0
+    for skip in written.skipped:
+        row = [skip.path, skip.reason, skip.detail]
+        size += len(msgspec.json.encode(row))
+        if size > _LISTED_BYTES:
+            return
+        yield row
 
 
 SAVED_INFO: dict[str, Any] = {

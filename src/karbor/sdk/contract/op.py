@@ -219,7 +219,7 @@ class FakeOp:
             if value is not None and value not in get_args(kind):
                 raise PluginError(f"{value!r} is none of {', '.join(get_args(kind))}")
         kept = _as_json("saved document", dict(document))
-        size = len(json.dumps(kept))
+        size = len(msgspec.json.encode(kept))
         if size > MAX_DOCUMENT:
             raise PluginError(f"the saved document has {size} bytes; at most {MAX_DOCUMENT} are allowed")
         self._point()
