@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
+import shutil
 import tempfile
 from datetime import UTC, datetime, timedelta
 
@@ -119,21 +122,32 @@ OUTCOMES = st.one_of(
 )
 
 
+@functools.cache
+def empty_database():
+    folder = tempfile.TemporaryDirectory()
+    database = Database(f"sqlite:///{folder.name}/karbor.db", clock=VirtualClock())
+    upgrade(database)
+    database.close()
+    atexit.register(folder.cleanup)
+    return f"{folder.name}/karbor.db"
+
+
 class JournalRules(RuleBasedStateMachine):
     """Every rule does one thing to the journal and to the model; the invariant compares them."""
 
-    @initialize()
-    def begin(self):
+    @initialize(new=graphs(6))
+    def begin(self, new):
         self.folder = tempfile.TemporaryDirectory()
         self.clock = VirtualClock()
+        shutil.copy(empty_database(), self.folder.name)
         self.database = Database(f"sqlite:///{self.folder.name}/karbor.db", clock=self.clock)
-        upgrade(self.database)
         self.journal = SqlJournal(self.database, Sealer(b"k" * 32), lease=LEASE, max_takeovers=MAX_TAKEOVERS)
         self.runs = []
         self.heard = {}
         self.claimed = []  # every step that was ever handed out, so that late writers are among them
         for worker in WORKERS:
             self.enlist(worker)
+        self.new_run(new, 1)
 
     def teardown(self):
         if hasattr(self, "database"):
@@ -186,34 +200,60 @@ class JournalRules(RuleBasedStateMachine):
         assert [(s.run_id, s.seq, s.attempt, s.tries, s.cancelled) for s in taken] == expected
         self.claimed += [(worker, step) for step in taken]
 
-    @precondition(lambda self: self.claimed)
+    def held(self):
+        return [(worker, step) for worker, step in self.claimed if self.holds(worker, step)]
+
+    def lost(self):
+        return [(worker, step) for worker, step in self.claimed if not self.holds(worker, step)]
+
+    @precondition(lambda self: self.held())
     @rule(data=st.data(), outcome=OUTCOMES)
     def finish(self, data, outcome):
-        worker, step = data.draw(st.sampled_from(self.claimed[-8:]))
-        if self.holds(worker, step):
-            self.journal.finish(worker, step, outcome)
+        worker, step = data.draw(st.sampled_from(self.held()))
+        self.journal.finish(worker, step, outcome)
+        self.end_in_model(step, outcome)
+
+    @precondition(lambda self: self.held())
+    @rule(data=st.data())
+    def finish_together(self, data):
+        """Everything that one worker holds, and what it has lost: some done, some failed."""
+        worker, _ = data.draw(st.sampled_from(self.held()))
+        mine = [step for name, step in self.held() if name == worker]
+        lost = [step for name, step in self.lost() if name == worker and not self.repeats(name, step, Done())]
+        late = {(step.run_id, step.seq): step for step in lost}
+        for step in mine:
+            late.pop((step.run_id, step.seq), None)
+        ended = [(step, data.draw(st.sampled_from([Done(), Fail(reason=WHY)]))) for step in mine]
+        self.journal.finish_many(worker, ended + [(step, Done()) for step in late.values()])
+        for step, outcome in ended:
             self.end_in_model(step, outcome)
-            return
-        _, model = self.of(step)
-        repeated = (model.worker, model.attempt, model.state) == (worker, step.attempt, self.state_after(outcome))
-        if repeated:
+
+    @precondition(lambda self: self.held())
+    @rule(data=st.data())
+    def give_back(self, data):
+        worker, step = data.draw(st.sampled_from(self.held()))
+        self.journal.record(worker, step, "name", b"value")
+        self.journal.give_back(worker, step)
+        self.of(step)[1].state = "ready"
+
+    @precondition(lambda self: self.lost())
+    @rule(data=st.data(), outcome=OUTCOMES)
+    def write_late(self, data, outcome):
+        worker, step = data.draw(st.sampled_from(self.lost()))
+        with pytest.raises(LeaseLost):
+            self.journal.give_back(worker, step)
+        with pytest.raises(LeaseLost):
+            self.journal.record(worker, step, "name", b"late")
+        if self.repeats(worker, step, outcome):
             self.journal.finish(worker, step, outcome)
             return
         with pytest.raises(LeaseLost):
             self.journal.finish(worker, step, outcome)
 
-    @precondition(lambda self: self.claimed)
-    @rule(data=st.data(), outcomes=st.lists(OUTCOMES, min_size=1, max_size=4))
-    def finish_together(self, data, outcomes):
-        one_each = {(step.run_id, step.seq): (worker, step) for worker, step in self.claimed if worker == "w1"}
-        chosen = data.draw(st.lists(st.sampled_from(sorted(one_each)), unique=True, max_size=4)) if one_each else []
-        ended = [(one_each[key][1], outcome) for key, outcome in zip(chosen, outcomes, strict=False)]
-        ended = [(step, outcome) for step, outcome in ended if not isinstance(outcome, Done) or not outcome.end_run]
-        ended = [(step, outcome) for step, outcome in ended if isinstance(outcome, Done) and not outcome.add]
-        live = [(step, outcome) for step, outcome in ended if self.holds("w1", step)]
-        self.journal.finish_many("w1", ended)
-        for step, outcome in live:
-            self.end_in_model(step, outcome)
+    def repeats(self, worker, step, outcome):
+        """The very end that is written already."""
+        _, model = self.of(step)
+        return (model.worker, model.attempt, model.state) == (worker, step.attempt, self.state_after(outcome))
 
     def state_after(self, outcome):
         if isinstance(outcome, Done):
@@ -237,27 +277,6 @@ class JournalRules(RuleBasedStateMachine):
         if isinstance(outcome, Done) and outcome.end_run:
             run.end(outcome.end_run)
         run.settle()
-
-    @precondition(lambda self: self.claimed)
-    @rule(data=st.data())
-    def give_back(self, data):
-        worker, step = data.draw(st.sampled_from(self.claimed[-8:]))
-        if self.holds(worker, step):
-            self.journal.give_back(worker, step)
-            self.of(step)[1].state = "ready"
-        else:
-            with pytest.raises(LeaseLost):
-                self.journal.give_back(worker, step)
-
-    @precondition(lambda self: self.claimed)
-    @rule(data=st.data())
-    def record(self, data):
-        worker, step = data.draw(st.sampled_from(self.claimed[-8:]))
-        if self.holds(worker, step):
-            self.journal.record(worker, step, "name", b"value")
-        else:
-            with pytest.raises(LeaseLost):
-                self.journal.record(worker, step, "name", b"late")
 
     @rule(worker=st.sampled_from(WORKERS))
     def heartbeat(self, worker):
@@ -319,6 +338,6 @@ class JournalRules(RuleBasedStateMachine):
 
 
 JournalRules.TestCase.settings = settings(
-    max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True
+    max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True
 )
 test_the_journal_follows_its_rules = JournalRules.TestCase
