@@ -45,3 +45,25 @@ def test_we_restore_what_restic_wrote(trees, source, tmp_path):
     restored = trees.restore(node, tmp_path / "target")
     assert restored.skipped == ()
     same(source, tmp_path / "target")
+
+
+@needs_root
+@needs_restic
+def test_a_tree_has_the_name_that_restic_gives_it(trees, source):
+    """To the byte: whoever backs up the same directory with restic into our bank stores nothing of it again."""
+    everything(source)
+    for large in ("dangling", "large", "large-too", "sparse", "hole-only", "exactly-one-blob"):
+        (source / large).unlink()  # restic cuts files from 512 KiB on
+    ours = trees.protect(source).node
+    trees.commit(ours)
+    trees.restic("backup", str(source))
+    trees.repository.refresh_index()
+    snapshot = next(found for _, found in trees.repository.snapshots() if found.paths == (str(source),))
+    tree = snapshot.tree
+    for _ in source.parts[1:]:
+        (node,) = trees.repository.load_tree(tree)
+        tree = node.subtree
+    stored = {node.name: node for node in trees.repository.load_tree(tree)}
+    for mine in trees.repository.load_tree(ours.subtree):
+        assert stored[mine.name] == mine
+    assert tree == ours.subtree
