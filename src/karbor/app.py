@@ -22,6 +22,7 @@ from karbor.db.catalogue import SqlCatalogue
 from karbor.db.engine import Database
 from karbor.db.journal import SqlJournal
 from karbor.db.migrate import upgrade
+from karbor.db.repositories import SqlRepositories
 from karbor.domain.context import Caller
 from karbor.domain.delegation import Delegation
 from karbor.errors import InvalidInput, Unavailable
@@ -37,6 +38,7 @@ from karbor.protection.joblocks import JobLocks
 from karbor.protection.preflight import Preflights
 from karbor.protection.run import Runs
 from karbor.protection.service import ProtectionService
+from karbor.protection.upkeep import Upkeep
 from karbor.protection.vaults import Vaults
 from karbor.providers import Provider, Providers, load_providers
 from karbor.sdk.loading import BANKS, PROTECTABLES, PROTECTIONS, load
@@ -195,8 +197,21 @@ class Application:
             vaults=self.vaults,
             preflights=Preflights(self.inventory, self.vaults, self.session_of, self.clock),
             delegations=self.delegations,
+            repositories=self.repositories,
             clock=self.clock,
             random=self.random,
+        )
+
+    @cached_property
+    def repositories(self) -> SqlRepositories:
+        """Epochs and turns of upkeep."""
+        return SqlRepositories(self.database)
+
+    @cached_property
+    def upkeep(self) -> Upkeep:
+        """The service's own work on its banks."""
+        return Upkeep(
+            self.repositories, self.journal, self.catalogue, self.providers, clock=self.clock, random=self.random
         )
 
     @cached_property
@@ -211,6 +226,7 @@ class Application:
             endings=endings,
             session_of=self.session_of_run,
             locks=JobLocks(self.journal, self.clock),
+            upkeep=self.upkeep.actions,
             clock=self.clock,
             scratch_root=self.settings.state_path / "scratch",
         )
@@ -273,6 +289,7 @@ class Application:
                 random=self.random,
                 log=self.log,
                 options=options,
+                chore=self.upkeep.tick,
             )
             watcher = threading.Thread(target=partial(_stop_with, stop, worker), daemon=True)
             watcher.start()

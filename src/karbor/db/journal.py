@@ -107,6 +107,7 @@ class SqlJournal:
             "created_at": self._database.db_now(tx),
             "reason": "",
             "input": self._sealer.seal(run.input, claims.input_context(run.id)),
+            "epoch": run.epoch,
         }
         tx.execute(insert(runs), row)
         graph.insert_steps(tx, _Begun(id=run.id, priority=run.priority, created_at=row["created_at"]), run.steps, 0)

@@ -94,6 +94,7 @@ runs = Table(
     Column("finished_at", Instant),
     Column("reason", prose(), nullable=False),
     Column("input", octets(), nullable=False),
+    Column("epoch", Integer, nullable=False, server_default="0"),
     Index("runs_of_object", "object_id", "created_at"),
 )
 
@@ -167,4 +168,17 @@ workers = Table(
     Column("pid", Integer, nullable=False),
     Column("started_at", Instant, nullable=False),
     Column("heartbeat_at", Instant, nullable=False, index=True),
+)
+
+# One row per repository that something was ever protected in. `epoch` is prune's barrier (`karbor.bank.vault.prune`),
+# `upkeep_at` when it is looked after next, `upkeep` the JSON of what the last time found.
+repositories = Table(
+    "repositories",
+    metadata,
+    Column("provider_id", words(64), primary_key=True),
+    Column("project_id", words(255), primary_key=True),
+    Column("epoch", Integer, nullable=False),
+    Column("upkeep_at", Instant, nullable=False),
+    Column("upkeep", octets(), nullable=False),
+    Index("repositories_due", "upkeep_at"),
 )

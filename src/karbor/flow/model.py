@@ -47,6 +47,8 @@ class NewRun(msgspec.Struct, frozen=True, kw_only=True):
     object_id: str
     """What the run is about: the restore, verification or checkpoint by which users ask for it."""
     input: bytes
+    epoch: int = 0
+    """The epoch of its repository when it began: what prune waits for."""
     priority: int = 1
     """Smaller goes first: 0 restore, cancel and undo; 1 protect; 2 verify, delete and prune."""
     steps: tuple[NewStep, ...]

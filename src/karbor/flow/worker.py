@@ -36,6 +36,8 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
     lease: float = 30.0
     heartbeat: float = 10.0
     report: float = 2.0
+    chore: float = 60.0
+    """How often the worker does what is nobody's in particular: it begins upkeep that is due."""
     idle: float = 0.25
     """How often the database is asked while there is nothing to do."""
     drain: float = 10.0
@@ -91,6 +93,7 @@ class Worker:
         random: Randomness,
         log: logging.Logger,
         options: WorkerOptions,
+        chore: Callable[[], object] = lambda: None,
     ) -> None:
         self.worker_id = worker_id
         self.stopping = threading.Event()
@@ -99,7 +102,7 @@ class Worker:
         self._journal = journal
         self._handler = handler
         self._host, self._pid = host, pid
-        self._clock, self._random, self._log = clock, random, log
+        self._clock, self._random, self._log, self._chore = clock, random, log, chore
         self.options = options
         self._todo: queue.SimpleQueue[Claim | None] = queue.SimpleQueue()
         self._ended: queue.SimpleQueue[tuple[Claim, Outcome | None]] = queue.SimpleQueue()
@@ -124,7 +127,7 @@ class Worker:
             heart.join()
 
     def _serve(self) -> None:
-        expired = reported = float("-inf")
+        expired = reported = done_chore = float("-inf")
         while not self.stopping.is_set() and self.lease.left() > 0:
             now = self._clock.monotonic()
             try:
@@ -133,6 +136,9 @@ class Worker:
                     taken = self._journal.expire()
                     if taken:
                         self._log.warning("steps taken over", extra={"event": "takeover", "steps": taken})
+                if now - done_chore >= self.options.chore:
+                    done_chore = now
+                    self._chore()
                 if now - reported >= self.options.report:
                     reported = now
                     self._report()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from karbor import __version__
-from karbor.bank.checkpoints import Prepared, load_manifest, prepare, tombstone
+from karbor.bank.checkpoints import Prepared, load_manifest, prepare, revived, tombstone
 from karbor.bank.manifest import Manifest, Meta, Place
 from karbor.domain import checkpoint as states
 from karbor.domain import operation as operations
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from karbor.protection.run import RunContext
 
 COMMITTED = "committed"
+REVIVED = "revived"
 
 
 class _Commit(msgspec.Struct, frozen=True, kw_only=True):
@@ -154,7 +155,7 @@ class Endings:
     def bury(self, claim: Claim, context: RunContext) -> None:
         """Put the tombstone, then forget the checkpoint's snapshot. The tombstone keeps the data until the grace ends."""
         snapshot_id = context.input.snapshot_id
-        if not snapshot_id:
+        if not snapshot_id or context.input.purge:
             return
         _ = context.manifest  # read while the snapshot is there: the delete hooks need it
         raw = context.records.get(BURIED)
@@ -167,6 +168,20 @@ class Endings:
         context.repository.put_snapshot(stone.snapshot_id, stone.sealed)
         context.repository.forget(snapshot_id)
 
+    def revive(self, claim: Claim, context: RunContext) -> Outcome:
+        """Undelete: the checkpoint's snapshot again, then the tombstone goes."""
+        raw = context.records.get(REVIVED)
+        if raw is None:
+            again = revived(context.repository, context.input.snapshot_id)
+            self._journal.record(claim.worker_id, claim.step, REVIVED, msgspec.json.encode(again))
+        else:
+            again = msgspec.json.decode(raw, type=Prepared)
+        claim.lease.check()
+        context.repository.put_snapshot(again.snapshot_id, again.sealed)
+        load_manifest(context.repository, again.snapshot_id)
+        context.repository.forget(context.input.snapshot_id)
+        return Done()
+
     # --- how a run ends
 
     def success(self, claim: Claim, context: RunContext, rows: list[StepRow]) -> Outcome:
@@ -176,6 +191,7 @@ class Endings:
             "restore": self._restored,
             "verify": self._verified,
             "delete": self._deleted,
+            "undelete": self._undeleted,
         }[context.operation](claim, context, rows)
         return Done(effects=effects, end_run="succeeded")
 
@@ -191,6 +207,7 @@ class Endings:
                 "restore": lambda: self._object_failed(Restore, context, rows, cancelled, reason, tx, now),
                 "verify": lambda: self._object_failed(Verification, context, rows, cancelled, reason, tx, now),
                 "delete": lambda: self._delete_failed(context, reason, tx, now),
+                "undelete": lambda: states.DELETED,
             }[context.operation]()
             self._close_log(context, tx, status, now, reason)
 
@@ -270,9 +287,11 @@ class Endings:
         return effects
 
     def _deleted(self, claim: Claim, context: RunContext, _rows: list[StepRow]) -> Effects:
+        purge = context.input.purge
         raw = self._journal.records(context.run_id, -1).get(BURIED)
         stone = msgspec.json.decode(raw, type=Prepared).snapshot_id if raw else ""
-        if stone and context.provider.grace_seconds <= 0:
+        stone = context.input.snapshot_id if purge else stone
+        if stone and (purge or context.provider.grace_seconds <= 0):
             claim.lease.check()
             context.repository.forget(stone)
             stone = ""
@@ -281,8 +300,22 @@ class Endings:
         def effects(tx: Any) -> None:
             record = self._checkpoint(context, tx)
             new = msgspec.structs.replace(record, status=states.DELETED, snapshot_id=stone, finished_at=now)
-            self._catalogue.replace(tx, new, expected_status=states.DELETING)
+            self._catalogue.replace(tx, new, expected_status=states.DELETED if purge else states.DELETING)
             self._close_log(context, tx, states.DELETED, now, "")
+
+        return effects
+
+    def _undeleted(self, _claim: Claim, context: RunContext, _rows: list[StepRow]) -> Effects:
+        raw = self._journal.records(context.run_id, -1)[REVIVED]
+        snapshot_id = msgspec.json.decode(raw, type=Prepared).snapshot_id
+        now = self._clock.now()
+
+        def effects(tx: Any) -> None:
+            record = self._checkpoint(context, tx)
+            states.check_move(record.id, record.status, states.AVAILABLE)
+            new = msgspec.structs.replace(record, status=states.AVAILABLE, snapshot_id=snapshot_id, finished_at=now)
+            self._catalogue.replace(tx, new, expected_status=states.DELETED)
+            self._close_log(context, tx, states.AVAILABLE, now, "")
 
         return effects
 
@@ -329,6 +362,9 @@ class Endings:
 
     def _delete_failed(self, context: RunContext, reason: str, tx: Any, now: datetime) -> str:
         record = self._checkpoint(context, tx)
+        if context.input.purge:  # it stays deleted for everybody; the next upkeep tries again
+            self._catalogue.replace(tx, msgspec.structs.replace(record, reason=reason))
+            return states.ERROR_DELETING
         new = msgspec.structs.replace(record, status=states.ERROR_DELETING, reason=reason, finished_at=now)
         self._catalogue.replace(tx, new, expected_status=states.DELETING)
         return states.ERROR_DELETING

@@ -24,7 +24,7 @@ from karbor.sdk.op import Parked
 from karbor.sdk.protection import hook_of, written_hooks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from karbor.domain.clock import Clock
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from karbor.protection.run import RunInput
     from karbor.sdk.protectable import Session
 
-EXPAND, COMMIT, SETTLE, FINISH, BURY = "expand", "commit", "settle", "finish", "bury"
+EXPAND, COMMIT, SETTLE, FINISH, BURY, REVIVE = "expand", "commit", "settle", "finish", "bury", "revive"
 _WITHOUT_BANK = frozenset({JOIN, SETTLE, FINISH})
 """Steps that must be possible when the bank is not."""
 
@@ -51,7 +51,7 @@ def first_steps(operation: str) -> tuple[NewStep, ...]:
             NewStep(action=COMMIT, needs=(0,)),
             NewStep(action=SETTLE, needs=(0, 1), always=True),
         )
-    first = BURY if operation == "delete" else EXPAND
+    first = {"delete": BURY, "undelete": REVIVE}.get(operation, EXPAND)
     return (NewStep(action=first), NewStep(action=SETTLE, needs=(0,), always=True))
 
 
@@ -68,6 +68,7 @@ class StepHandler:
         endings: Endings,
         session_of: Callable[[RunInput], Session],
         locks: JobLocks,
+        upkeep: Mapping[str, Callable[[Claim, RunContext], Outcome]],
         clock: Clock,
         scratch_root: Path,
     ) -> None:
@@ -78,9 +79,11 @@ class StepHandler:
             EXPAND: self._expand,
             BURY: self._bury,
             COMMIT: endings.commit,
+            REVIVE: endings.revive,
             SETTLE: self._settle,
             FINISH: self._finish,
             JOIN: lambda _claim, _context: Done(),
+            **upkeep,
         }
 
     def __call__(self, claim: Claim) -> Outcome:
@@ -135,7 +138,8 @@ class StepHandler:
     def _bury(self, claim: Claim, context: RunContext) -> Outcome:
         """Delete: the tombstone first, then the snapshot, then, when there is no grace, what lies outside."""
         self._endings.bury(claim, context)
-        if not context.input.snapshot_id or context.provider.grace_seconds > 0:
+        for_good = context.input.purge or context.provider.grace_seconds <= 0
+        if not context.input.snapshot_id or not for_good:
             return Done()
         return Done(add=self._hook_steps(context, "delete"))
 

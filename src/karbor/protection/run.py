@@ -51,6 +51,8 @@ class RunInput(msgspec.Struct, frozen=True, kw_only=True):
     snapshot_id: str = ""
     undo: bool = False
     """Remove what a failed restore made."""
+    purge: bool = False
+    """The grace of a deleted checkpoint is over: delete for good what its tombstone has kept."""
 
 
 class RunContext:

@@ -26,7 +26,6 @@ from karbor.protection.run import RunInput, encode
 if TYPE_CHECKING:
     from karbor.domain.clock import Clock, Randomness
     from karbor.domain.context import Caller
-    from karbor.domain.operation import Operation
     from karbor.domain.preflight import Preflight
     from karbor.domain.resource import Resource
     from karbor.flow.journal import Journal
@@ -34,12 +33,13 @@ if TYPE_CHECKING:
     from karbor.protection.delegation import Delegations
     from karbor.protection.inventory import Instance, Inventory
     from karbor.protection.preflight import Preflights
+    from karbor.protection.upkeep import Repositories
     from karbor.protection.vaults import Vaults
     from karbor.providers import Provider, Providers
     from karbor.sdk.vault import Entry, ImageReader
 
 Kind = Literal["checkpoint", "restore", "verification"]
-_PRIORITY = {"restore": 0, "protect": 1, "verify": 2, "delete": 2}
+_PRIORITY = {"restore": 0, "undelete": 0, "protect": 1, "verify": 2, "delete": 2}
 
 
 class ProtectionService:
@@ -55,13 +55,14 @@ class ProtectionService:
         vaults: Vaults,
         preflights: Preflights,
         delegations: Delegations,
+        repositories: Repositories,
         clock: Clock,
         random: Randomness,
     ) -> None:
         self.catalogue = catalogue
         self.inventory = inventory
         self._journal, self._providers, self._vaults = journal, providers, vaults
-        self._preflights, self._delegations = preflights, delegations
+        self._preflights, self._delegations, self._repositories = preflights, delegations, repositories
         self._clock, self._random = clock, random
 
     # --- what there is
@@ -240,6 +241,26 @@ class ProtectionService:
         readers += self.catalogue.count(tx, Verification, checkpoint.project_id, busy)
         if readers:
             raise Conflict(f"The checkpoint {checkpoint.id} can not be deleted: it is being read.")
+
+    def undelete_checkpoint(self, caller: Caller, provider_id: str, checkpoint_id: str) -> None:
+        """Begin to bring a deleted checkpoint back; possible until its grace is over."""
+        known = self.checkpoint(caller, provider_id, checkpoint_id)
+        log = self._log(caller, "undelete", states.DELETED, known)
+
+        def work(tx: Any) -> None:
+            record = self.catalogue.get(Checkpoint, known.project_id, known.id, tx=tx)
+            if record.status != states.DELETED or not record.snapshot_id:
+                raise Conflict(
+                    f"checkpoint {record.id} cannot be brought back: it is {record.status}, and nothing is left"
+                )
+            run = self._journal.run(self.catalogue.run_of(Checkpoint, record.id))
+            if run is not None and run.finished_at is None:
+                raise Conflict(f"checkpoint {record.id} is being worked on")
+            self.catalogue.insert(tx, log)
+            begun = RunInput(caller=caller.remembered(), log_id=log.id, snapshot_id=record.snapshot_id)
+            self._begin(tx, "undelete", record, begun)
+
+        self.catalogue.transact(work)
 
     def reset_checkpoint(self, caller: Caller, provider_id: str, checkpoint_id: str, state: str) -> None:
         """Set the status of a checkpoint that nothing works on; `available` only where its manifest can be read."""
@@ -432,7 +453,7 @@ class ProtectionService:
         delegation = self._delegations.ensure(caller)
         return RunInput(caller=caller.remembered(), log_id=log.id, delegation_id=delegation, **what)
 
-    def _begin(self, tx: Any, operation: Operation, checkpoint: Checkpoint, begun: RunInput) -> None:
+    def _begin(self, tx: Any, operation: str, checkpoint: Checkpoint, begun: RunInput) -> None:
         run = NewRun(
             id=self._random.uuid(),
             operation=operation,
@@ -441,6 +462,7 @@ class ProtectionService:
             checkpoint_id=checkpoint.id,
             object_id=begun.object_id or checkpoint.id,
             input=encode(begun),
+            epoch=self._repositories.join(tx, checkpoint.provider_id, checkpoint.project_id),
             priority=_PRIORITY[operation],
             steps=first_steps(operation),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from karbor.domain.checkpoint import Checkpoint
 from karbor.domain.operation import OperationLog, Restore, Verification
 from karbor.errors import Conflict, InvalidInput, NotFound, Refused, UnsupportedOperation
