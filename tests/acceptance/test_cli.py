@@ -261,25 +261,50 @@ def test_damage_in_the_bank_is_found_and_what_it_affects_is_named(host, checkpoi
     shutil.rmtree(copy)
 
 
-def test_waiting_outlives_a_service_that_is_killed_and_started_elsewhere(host, checkpoint):
-    """The application's `before` command holds the protect until the service was killed."""
-    gate = host.state.parent / "gate"
+@contextlib.contextmanager
+def gate(host):
+    """While it is open only after `release`, the application's `before` command holds every protect back. Yields a
+    function that waits until a protect stands there, and one that lets it through.
+    """
+    opened, reached = host.state.parent / "opened", host.state.parent / "reached"
     declared = host.state / "hosts.d" / "shop.yaml"
-    declared.write_text(
-        declared.read_text()
-        + f"before:\n- command: [/bin/sh, -c, 'touch {gate}.waits; while ! test -e {gate}; do sleep 0.1; done']\n"
-    )
-    waiting = host.begin("checkpoint", "create", "nightly", "--wait", "-f", "json")
-    deadline = time.monotonic() + 30
-    while not Path(f"{gate}.waits").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    host.kill()
-    gate.touch()
-    host.start()
-    out, err = waiting.communicate(timeout=120)
+    plain = declared.read_text()
+    script = f"touch {reached}; while ! test -e {opened}; do sleep 0.1; done"
+    declared.write_text(plain + f"before:\n- command: [/bin/sh, -c, '{script}']\n")
+
+    def wait(waiting: subprocess.Popen[str]) -> None:
+        while not reached.exists():
+            assert waiting.poll() is None, waiting.communicate()
+            time.sleep(0.05)
+
+    yield wait, opened.touch
+    declared.write_text(plain)
+    opened.unlink()
+    reached.unlink()
+
+
+def test_waiting_outlives_a_service_that_is_killed_and_started_elsewhere(host, checkpoint):
+    with gate(host) as (wait, release):
+        waiting = host.begin("checkpoint", "create", "nightly", "--wait", "-f", "json")
+        wait(waiting)
+        host.kill()
+        release()
+        host.start()
+        out, err = waiting.communicate(timeout=120)
     assert waiting.returncode == 0, err
     assert json.loads(out)["status"] == "available"
+
+
+def test_who_waits_learns_of_a_cancel(host, checkpoint):
+    with gate(host) as (wait, release):
+        waiting = host.begin("checkpoint", "create", "nightly", "--wait", "-f", "json")
+        wait(waiting)
+        (under_way,) = [item for item in host.json("checkpoint", "list") if item["status"] == "protecting"]
+        host.run("checkpoint", "cancel", under_way["id"])
+        release()
+        out, err = waiting.communicate(timeout=120)
+    assert waiting.returncode == 11, err
+    assert json.loads(out)["status"] == "cancelled"
 
 
 def test_a_checkpoint_is_deleted(host, checkpoint):
