@@ -15,12 +15,12 @@ def date(moment: datetime) -> str:
 
 def rfc3339(moment: datetime) -> str:
     """With microseconds and ``Z``; the moment must be in UTC."""
-    return moment.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+    return moment.isoformat(timespec="microseconds")[:26] + "Z"
 
 
 def zoneless(moment: datetime | None) -> str | None:
     """``YYYY-MM-DDTHH:MM:SS.ffffff``, as the operation log has it."""
-    return moment.replace(tzinfo=None).isoformat(timespec="microseconds") if moment else None
+    return moment.isoformat(timespec="microseconds")[:26] if moment else None
 
 
 def maybe(moment: datetime | None) -> str | None:

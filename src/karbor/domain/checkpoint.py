@@ -53,7 +53,7 @@ _SURVIVES: dict[str, frozenset[Loss]] = {
 LOSSES: tuple[Loss, ...] = ("resource", "project", "back end", "cloud")
 
 
-class ResourceState(msgspec.Struct, frozen=True, kw_only=True):
+class ResourceState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a checkpoint states of one resource."""
 
     key: str
@@ -70,7 +70,7 @@ class ResourceState(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int = 0
 
 
-class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
+class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The catalogue's record of a checkpoint; the manifest in the bank is the truth."""
 
     id: str

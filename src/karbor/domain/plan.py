@@ -19,7 +19,7 @@ Parameters = dict[str, dict[str, Any]]
 SUSPENDED = "suspended"
 
 
-class Plan(msgspec.Struct, frozen=True, kw_only=True):
+class Plan(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a tenant wants protected. Its status has no effect on protecting; only a suspended plan can be changed."""
 
     id: str

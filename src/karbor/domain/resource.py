@@ -26,7 +26,9 @@ LAYERS = ("web", "application", "database")
 """The order in which an application is quiesced; it is restored in the reverse order."""
 
 
-class Resource(msgspec.Struct, frozen=True, kw_only=True):
+# gc=False, here and on the other records that pages are made of: they hold no cycles, and without it the collections
+# that a page sets off cost more than decoding it.
+class Resource(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Something in a cloud or on a host. Two resources are the same when type and id are; names may differ.
 
     `extra_info` holds scalars, objects or lists as v1 shows them. `layer` is one of `LAYERS` or empty.

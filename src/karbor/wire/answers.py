@@ -1,5 +1,6 @@
 """Values that the service answers with, without their envelopes. Fields that v1 does not have come after its own.
 
+Values hold no cycles, so none is tracked by the garbage collector: it would cost more than the answer.
 Times are RFC 3339 in UTC unless said otherwise. Clients may decode with these types: unknown fields are ignored.
 """
 
@@ -13,7 +14,7 @@ from msgspec import UNSET, UnsetType
 Parameters = dict[str, dict[str, Any]]
 
 
-class Resource(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Resource(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """A resource of a plan; what is empty is left out, as v1 does."""
 
     id: str
@@ -23,7 +24,7 @@ class Resource(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     layer: str | UnsetType = UNSET
 
 
-class Plan(msgspec.Struct, frozen=True, kw_only=True):
+class Plan(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A plan; `created_at` is an addition to v1."""
 
     id: str
@@ -36,7 +37,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     created_at: str = ""
 
 
-class PlannedResource(msgspec.Struct, frozen=True, kw_only=True):
+class PlannedResource(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A resource as a checkpoint's plan shows it: `extra_info` is a JSON string."""
 
     id: str
@@ -45,7 +46,7 @@ class PlannedResource(msgspec.Struct, frozen=True, kw_only=True):
     extra_info: str | None = None
 
 
-class ProtectionPlan(msgspec.Struct, frozen=True, kw_only=True):
+class ProtectionPlan(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The plan as it was when the checkpoint was begun."""
 
     id: str
@@ -54,7 +55,7 @@ class ProtectionPlan(msgspec.Struct, frozen=True, kw_only=True):
     resources: list[PlannedResource]
 
 
-class Progress(msgspec.Struct, frozen=True, kw_only=True):
+class Progress(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """How far an operation is; a total of 0 is unknown yet."""
 
     done_bytes: int = 0
@@ -64,7 +65,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     current: str = ""
 
 
-class ResourceState(msgspec.Struct, frozen=True, kw_only=True):
+class ResourceState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a checkpoint states of one resource, by its key in `Checkpoint.resources_state`."""
 
     data_location: str
@@ -78,7 +79,7 @@ class ResourceState(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int
 
 
-class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
+class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A checkpoint. `created_at` is a date, `resource_graph` and `extra_info` are JSON strings.
 
     From `created_at_precise` on the fields are additions to v1.
@@ -109,7 +110,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     """While work is under way, in the answer for one checkpoint."""
 
 
-class Restore(msgspec.Struct, frozen=True, kw_only=True):
+class Restore(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A restore. From `created_at_precise` on the fields are additions to v1."""
 
     id: str
@@ -131,7 +132,7 @@ class Restore(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
 
 
-class Verification(msgspec.Struct, frozen=True, kw_only=True):
+class Verification(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A verification. From `created_at_precise` on the fields are additions to v1."""
 
     id: str
@@ -149,7 +150,7 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
 
 
-class OperationLog(msgspec.Struct, frozen=True, kw_only=True):
+class OperationLog(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One run of an operation; times are UTC without a zone. `verification_id` is an addition to v1."""
 
     id: str
@@ -167,14 +168,14 @@ class OperationLog(msgspec.Struct, frozen=True, kw_only=True):
     verification_id: str | None = None
 
 
-class ProtectableType(msgspec.Struct, frozen=True, kw_only=True):
+class ProtectableType(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A resource type and the types of the resources it directly depends on."""
 
     name: str
     dependent_types: list[str]
 
 
-class Dependent(msgspec.Struct, frozen=True, kw_only=True):
+class Dependent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A resource that an instance directly depends on."""
 
     id: str
@@ -183,7 +184,7 @@ class Dependent(msgspec.Struct, frozen=True, kw_only=True):
     extra_info: dict[str, Any] | None = None
 
 
-class Instance(msgspec.Struct, frozen=True, kw_only=True):
+class Instance(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A resource that can be protected."""
 
     id: str
@@ -193,7 +194,7 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True):
     dependent_resources: list[Dependent]
 
 
-class Schemas(msgspec.Struct, frozen=True, kw_only=True):
+class Schemas(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The forms of a provider's options by resource type; `verify_schema` is an addition to v1."""
 
     options_schema: dict[str, Any]
@@ -202,7 +203,7 @@ class Schemas(msgspec.Struct, frozen=True, kw_only=True):
     verify_schema: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
-class Provider(msgspec.Struct, frozen=True, kw_only=True):
+class Provider(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A provider; its bank and what is wrong with it are additions to v1."""
 
     id: str
@@ -213,7 +214,7 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     problems: list[str] = msgspec.field(default_factory=list)
 
 
-class PreflightItem(msgspec.Struct, frozen=True, kw_only=True):
+class PreflightItem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One thing that would happen; `resource` is a key, `action` one of read, create, reuse, overwrite, skip, refuse."""
 
     resource: str
@@ -223,7 +224,7 @@ class PreflightItem(msgspec.Struct, frozen=True, kw_only=True):
     estimated_bytes: int = 0
 
 
-class Preflight(msgspec.Struct, frozen=True, kw_only=True):
+class Preflight(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What an operation would do. It may begin when nothing is refused."""
 
     items: list[PreflightItem]
@@ -231,7 +232,7 @@ class Preflight(msgspec.Struct, frozen=True, kw_only=True):
     refused: bool
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """A file, directory or other node in a checkpoint. A name that is not UTF-8 is shown with replacement
     characters; `quoted` is then its percent-encoded form for the query parameter `path`.
     """
@@ -245,14 +246,14 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     quoted: str = ""
 
 
-class Link(msgspec.Struct, frozen=True, kw_only=True):
+class Link(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A link to the next page."""
 
     rel: str
     href: str
 
 
-class Version(msgspec.Struct, frozen=True, kw_only=True):
+class Version(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One version of the API."""
 
     id: str
@@ -260,7 +261,7 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
     links: list[Link]
 
 
-class Health(msgspec.Struct, frozen=True, kw_only=True):
+class Health(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """That the service answers and reaches its database."""
 
     status: str
