@@ -20,6 +20,7 @@ from karbor.flow.model import NewRun
 from karbor.protection.catalogue import EVERY_PROJECT, Query
 from karbor.protection.handler import first_steps
 from karbor.protection.offer import ProviderView, check_plan, view
+from karbor.protection.logs import new_log
 from karbor.protection.op import parsed_options
 from karbor.protection.run import RunInput, encode
 
@@ -468,29 +469,8 @@ class ProtectionService:
         )
         self._journal.begin_run(tx, run)
 
-    def _log(
-        self,
-        caller: Caller,
-        operation: str,
-        status: str,
-        checkpoint: Checkpoint,
-        *,
-        restore_id: str | None = None,
-        verification_id: str | None = None,
-    ) -> OperationLog:
-        return OperationLog(
-            id=self._random.uuid(),
-            project_id=checkpoint.project_id,
-            operation_type=operation,
-            status=status,
-            provider_id=checkpoint.provider_id,
-            checkpoint_id=checkpoint.id,
-            plan_id=checkpoint.plan_id,
-            restore_id=restore_id,
-            verification_id=verification_id,
-            started_at=self._clock.now(),
-            extra_info={"user_id": caller.user_id, "request_id": caller.request_id},
-        )
+    def _log(self, caller: Caller, operation: str, status: str, checkpoint: Checkpoint, **about: str) -> OperationLog:
+        return new_log(self._random.uuid(), self._clock.now(), caller, operation, status, checkpoint, **about)
 
     # --- looking into a checkpoint
 

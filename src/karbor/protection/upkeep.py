@@ -1,4 +1,4 @@
-"""Upkeep: the service's own work on every repository, on by default. A run of its own, once a day per repository:
+"""Upkeep: the service's own work on every repository, on by default, once a day as a run of its own.
 
 ``purge`` ends the grace of deleted checkpoints, ``sweep`` deletes what an earlier mark listed, ``mark`` lists what
 nothing needs any more, ``check`` reads a thirtieth of the data back, so that a month reads everything.
@@ -18,10 +18,10 @@ from karbor.bank.vault.prune import Pruner
 from karbor.domain import checkpoint as states
 from karbor.domain.checkpoint import Checkpoint
 from karbor.domain.context import Caller
-from karbor.domain.operation import OperationLog
 from karbor.errors import Refused
 from karbor.flow.model import Done, NewRun, NewStep, Outcome
 from karbor.protection.catalogue import MAX_LIMIT, Query
+from karbor.protection.logs import new_log
 from karbor.protection.run import RunInput, encode
 
 if TYPE_CHECKING:
@@ -166,19 +166,11 @@ class Upkeep:
             marker = page[-1].id
 
     def _begin_purge(self, tx: Any, checkpoint: Checkpoint) -> None:
-        log = OperationLog(
-            id=self._random.uuid(),
-            project_id=checkpoint.project_id,
-            operation_type="delete",
-            status=states.DELETING,
-            provider_id=checkpoint.provider_id,
-            checkpoint_id=checkpoint.id,
-            plan_id=checkpoint.plan_id,
-            started_at=self._clock.now(),
-            extra_info={"reason": "the grace period of the deleted checkpoint is over"},
-        )
-        self._catalogue.insert(tx, log)
         caller = Caller(user_id="karbor", project_id=checkpoint.project_id)
+        why = "the grace period of the deleted checkpoint is over"
+        ident, now = self._random.uuid(), self._clock.now()
+        log = new_log(ident, now, caller, "delete", states.DELETING, checkpoint, reason=why)
+        self._catalogue.insert(tx, log)
         begun = RunInput(caller=caller, log_id=log.id, snapshot_id=checkpoint.snapshot_id, purge=True)
         run = NewRun(
             id=self._random.uuid(),

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
@@ -22,6 +21,9 @@ from karbor.providers import Provider, Providers
 from karbor.sdk.protectable import Protectable
 from karbor.sdk.protection import Protection
 from karbor.settings import read
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 THING = "Test::Thing"
 PROVIDER = "11111111-2222-4333-8444-555555555555"

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import time
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
 
-from karbor.domain.checkpoint import Checkpoint
 from karbor.errors import Conflict
 from karbor.protection.upkeep import Report
 
 from .conftest import CALLER, PROVIDER
+
+if TYPE_CHECKING:
+    from karbor.domain.checkpoint import Checkpoint
 
 
 def provider_of(running):
