@@ -168,11 +168,14 @@ class Index:
             for field in ("offset", "length", "size"):
                 table[field][chosen] = rows[field]
             packs += [segment.packs[number].tobytes() for number in used]
+        numbers = {pack: number for number, pack in enumerate(packs)}
         for position in np.flatnonzero(table["pack"] < 0):
             place = self.place(kind, ids[position].tobytes(), except_in=except_in)
             if place is not None:
-                table[position] = (len(packs), place.offset, place.length, place.size)
-                packs.append(place.pack)
+                if place.pack not in numbers:
+                    numbers[place.pack] = len(packs)
+                    packs.append(place.pack)
+                table[position] = (numbers[place.pack], place.offset, place.length, place.size)
         return Located(packs, table)
 
     def __len__(self) -> int:
