@@ -19,8 +19,8 @@ from karbor.errors import Conflict, InvalidInput, NotFound, Refused
 from karbor.flow.model import NewRun
 from karbor.protection.catalogue import EVERY_PROJECT, Query
 from karbor.protection.handler import first_steps
-from karbor.protection.offer import ProviderView, check_plan, view
 from karbor.protection.logs import new_log
+from karbor.protection.offer import ProviderView, check_plan, view
 from karbor.protection.op import parsed_options
 from karbor.protection.run import RunInput, encode
 
