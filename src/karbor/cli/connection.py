@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import getpass
 import ssl
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -105,10 +107,13 @@ def _keystone(args: Namespace, environ: Mapping[str, str], *, verify: bool | str
             "it is not said where the service is",
             hint="give --state DIR, or --endpoint URL and KARBOR_TOKEN, or the OS_* variables of a cloud",
         )
+    kind = option("auth_type") or "password"
+    if kind.endswith("password") and "password" not in options:
+        options["password"] = _password()
     from karbor.cli.keystone import KeystoneTransport  # noqa: PLC0415 - a fifth of a second that others need not pay
 
     return KeystoneTransport(
-        option("auth_type") or "password",
+        kind,
         options,
         interface=option("interface") or "public",
         region=option("region_name"),
@@ -116,6 +121,12 @@ def _keystone(args: Namespace, environ: Mapping[str, str], *, verify: bool | str
         verify=verify,
         timeout=args.timeout,
     )
+
+
+def _password() -> str:
+    if not sys.stdin.isatty():
+        raise InvalidInput("Keystone wants a password", hint="set OS_PASSWORD")
+    return getpass.getpass("Password: ")
 
 
 def _tls(cacert: str | None, insecure: bool) -> ssl.SSLContext:

@@ -64,6 +64,7 @@ class KeystoneTransport:
         except exceptions.CatalogException as error:
             raise Unavailable(f"the catalogue has no {SERVICE_TYPE} service: {error}") from error
         except exceptions.ClientException as error:
-            raise Unavailable(f"no answer: {error}") from error
+            cause = str(error).partition(": HTTP")[0]  # what follows is the HTTP library's inner life
+            raise Unavailable(f"no answer: {cause}") from error
         received = {name.lower(): value for name, value in answer.headers.items()}
         return Answer(status=answer.status_code, headers=received, body=answer.content)

@@ -55,4 +55,4 @@ class Program(App):
         """What libraries log goes to people only where they ask for it."""
         super().configure_logging()
         if self.options.verbose_level <= self.DEFAULT_VERBOSE_LEVEL:
-            logging.getLogger().setLevel(logging.WARNING)
+            logging.getLogger().setLevel(logging.ERROR)

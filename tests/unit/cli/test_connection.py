@@ -123,6 +123,13 @@ def test_keystone_needs_what_its_plugin_needs():
         connect(options("--os-auth-type", "nosuch"), environ)
 
 
+def test_a_password_is_asked_for_only_where_somebody_is(monkeypatch):
+    environ = {"OS_AUTH_URL": "http://k/v3", "OS_USERNAME": "u"}
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    with pytest.raises(InvalidInput, match="Keystone wants a password"):
+        connect(options(), environ)
+
+
 def test_starting_costs_nothing_that_is_not_used():
     """Each of these costs more than all the rest of the command."""
     heavy = (
