@@ -144,6 +144,10 @@ class ImageReader(Protocol):
         """Up to `length` bytes from `offset`; shorter only at the end."""
         ...
 
+    def extents(self) -> Iterator[tuple[int, int]]:
+        """(offset, length) of the parts that may hold data, ascending; everything else reads as zeros."""
+        ...
+
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """One file, directory or other node of a checkpoint, as `checkpoint ls` shows it."""
@@ -206,6 +210,9 @@ class Vault(Protocol):
         progress: Callable[[int, int], None] | None = None,
     ) -> Restored:
         """Write the stored tree, or only what lies at `path` in it, below the directory descriptor `target`.
+        The target stands for the protected directory itself and gets its mode, times and attributes; what lies at
+        `path` comes back at the same relative place, and the target is left as it is. Doing it again finishes what was
+        interrupted. Raises `Conflict` where another restore writes to the same target, `NotFound` for an unknown path.
         Nothing outside `target` is touched, whatever the tree holds and whoever changes links meanwhile."""
         ...
 
