@@ -41,13 +41,14 @@ def add_options(parser: ArgumentParser) -> None:
     """The global options that say where the service is."""
     group = parser.add_argument_group(
         "service",
-        "One of: --state for a standalone service of this host; --endpoint with KARBOR_TOKEN; the OS_* variables of a"
-        " cloud. Each option has a variable: KARBOR_STATE, KARBOR_ENDPOINT, OS_AUTH_URL and so on.",
+        "One of: --state for a standalone service of this host; --endpoint with KARBOR_TOKEN; --os-cloud; the OS_*"
+        " variables of a cloud. Each option has a variable: KARBOR_STATE, KARBOR_ENDPOINT, OS_AUTH_URL and so on.",
     )
     group.add_argument("--state", metavar="DIR", help="folder of a standalone service")
     group.add_argument("--endpoint", metavar="URL", help="address of a project: http://HOST:8799/v1/PROJECT")
     group.add_argument("--token", metavar="TOKEN", help="better in the variable KARBOR_TOKEN: others can read this")
     group.add_argument("--timeout", type=float, default=TIMEOUT, metavar="SECONDS", help="for one answer; default 60")
+    group.add_argument("--os-cloud", metavar="NAME", help="a cloud of clouds.yaml")
     group.add_argument("--os-auth-type", metavar="KIND", help="plugin of keystoneauth; default: password")
     for name, text in _AUTH_OPTIONS.items():
         group.add_argument(f"--os-{name}", metavar="TEXT", help=text)
@@ -63,7 +64,7 @@ def connect(args: Namespace, environ: Mapping[str, str]) -> Transport:
     Raises `InvalidInput` where neither says where the service is.
     """
     state, endpoint = state_folder(args, environ), args.endpoint
-    if not (state or endpoint or args.os_auth_url):
+    if not (state or endpoint or args.os_auth_url or args.os_cloud):
         endpoint = environ.get("KARBOR_ENDPOINT")
     cacert = args.os_cacert or environ.get("OS_CACERT")
     tls = functools.partial(_tls, cacert, args.insecure)
@@ -80,7 +81,7 @@ def state_folder(args: Namespace, environ: Mapping[str, str]) -> Path | None:
     """The folder of the standalone service: the option, or the variable where no option says otherwise."""
     if args.state:
         return Path(args.state)
-    if args.endpoint or args.os_auth_url or not environ.get("KARBOR_STATE"):
+    if args.endpoint or args.os_auth_url or args.os_cloud or not environ.get("KARBOR_STATE"):
         return None
     return Path(environ["KARBOR_STATE"])
 
@@ -102,24 +103,24 @@ def _keystone(args: Namespace, environ: Mapping[str, str], *, verify: bool | str
 
     names = [name.replace("-", "_") for name in (*_AUTH_OPTIONS, *_SECRETS)]
     options = {name: value for name in names if (value := option(name))}
-    if "auth_url" not in options:
+    cloud = args.os_cloud or (None if args.os_auth_url else environ.get("OS_CLOUD"))
+    if not cloud and "auth_url" not in options:
         raise InvalidInput(
             "it is not said where the service is",
-            hint="give --state DIR, or --endpoint URL and KARBOR_TOKEN, or the OS_* variables of a cloud",
+            hint="give --state DIR, or --endpoint URL and KARBOR_TOKEN, or --os-cloud NAME, or the OS_* variables",
         )
+    from karbor.cli import keystone  # noqa: PLC0415 - a fifth of a second that others need not pay
+
+    if cloud:
+        return keystone.of_cloud(cloud)
     kind = option("auth_type") or "password"
     if kind.endswith("password") and "password" not in options:
         options["password"] = _password()
-    from karbor.cli.keystone import KeystoneTransport  # noqa: PLC0415 - a fifth of a second that others need not pay
-
-    return KeystoneTransport(
-        kind,
-        options,
+    return keystone.KeystoneTransport(
+        keystone.session_by(kind, options, verify=verify, timeout=args.timeout),
         interface=option("interface") or "public",
         region=option("region_name"),
         endpoint=option("endpoint_override"),
-        verify=verify,
-        timeout=args.timeout,
     )
 
 
