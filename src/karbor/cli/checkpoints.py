@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -83,18 +82,21 @@ def _unpacked(text: str | None) -> Any:
     return msgspec.json.decode(text) if text else None
 
 
-def _list(session: Session, args: Namespace) -> Iterator[Item]:
+def _list(session: Session, args: Namespace) -> list[Item]:
     api = session.api
     plan = find(api, "plans", "plan", args.plan)["id"] if args.plan else None
     query = {**list_query(args), "plan_id": plan, "status": args.status}
     query |= {"start_date": args.since, "end_date": args.until}
-    providers = [find_provider(api, args.provider)] if args.provider else list(api.listing("/providers", "providers"))
-    found = (
-        item
+    one = args.provider or args.marker  # a marker means something in one list only
+    providers = [find_provider(api, args.provider)] if one else list(api.listing("/providers", "providers"))
+    found = [
+        shown(item)
         for each in providers
         for item in api.listing(f"/providers/{part(each['id'])}/checkpoints", "checkpoints", query, limit=args.limit)
-    )
-    return (shown(item) for item in itertools.islice(found, args.limit))
+    ]
+    if len(providers) > 1 and not args.sort:
+        found.sort(key=lambda item: str(item["created_at"]), reverse=True)
+    return found[: args.limit]
 
 
 def _show(session: Session, args: Namespace) -> Item:

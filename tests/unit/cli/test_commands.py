@@ -148,6 +148,20 @@ def test_a_checkpoint_is_shown_unpacked(karbor):
     ]
 
 
+def test_checkpoints_of_several_providers_are_one_list_newest_first(karbor, service):
+    other = "11111111-97a7-4078-b6d5-f36246333fd9"
+    service.collection("providers", [{"id": PROVIDER, "name": "host"}, {"id": other, "name": "other"}])
+    older, newer = (
+        checkpoint(id=f"{day:08}-0000-4000-8000-000000000000", created_at_precise=f"2026-11-{day}T00:00:00Z")
+        for day in (20, 24)
+    )
+    service.collection(f"providers/{other}/checkpoints", [newer, older])
+    listed = karbor("checkpoint", "list", "-f", "value", "-c", "id").out.split()
+    assert listed == [newer["id"], CHECKPOINT, older["id"]]
+    assert karbor("checkpoint", "list", "--limit", "1", "-f", "value", "-c", "id").out.split() == [newer["id"]]
+    assert karbor("checkpoint", "list", "--marker", CHECKPOINT).code == 2
+
+
 def test_protecting_is_followed_to_its_end(karbor, service):
     protecting = {"checkpoint": checkpoint(status="protecting")}
     service.on("POST", AT, protecting)
