@@ -1,22 +1,32 @@
 """Keystone: keystonemiddleware around the application, and the authenticator that reads what it found out.
 
-The middleware is told to delay its decision, so that a refusal has v1's shape of errors and what needs no token
-(versions, health, OpenAPI) answers without one. It removes identity headers that a client made up.
+What the middleware refuses reaches the application all the same, marked, so that the refusal has v1's shape of errors
+and a request id. (Its own `delay_auth_decision` would turn a Keystone that does not answer into a 401.) It removes
+identity headers that a client made up. What needs no token (versions, health, OpenAPI) goes past it.
 """
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from karbor.domain.context import Caller, Token
-from karbor.errors import NotAuthenticated
+from karbor.errors import NotAuthenticated, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from oslo_config.cfg import ConfigOpts
 
-    Wsgi = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+    Environ = dict[str, Any]
+    Start = Callable[..., Any]
+    Wsgi = Callable[[Environ, Start], Iterable[bytes]]
+
+
+_LOG = logging.getLogger(__name__)
+_STATUS = "HTTP_X_IDENTITY_STATUS"
+_REACHED = "karbor.reached"
+_UNAVAILABLE = "Unavailable"
 
 
 class KeystoneAuth:
@@ -26,8 +36,13 @@ class KeystoneAuth:
         self.challenge = f"Keystone uri='{www_authenticate_uri}'"
 
     def authenticate(self, headers: Mapping[str, str]) -> Caller:
-        """The owner of a token that Keystone confirmed and that is for a project."""
-        if headers.get("X-IDENTITY-STATUS") != "Confirmed":
+        """The owner of a token that Keystone confirmed and that is for a project; `Unavailable` where it could not be
+        asked.
+        """
+        status = headers.get("X-IDENTITY-STATUS")
+        if status == _UNAVAILABLE:
+            raise Unavailable("Keystone does not answer: the token could not be checked")
+        if status != "Confirmed":
             raise NotAuthenticated("The request you have made requires authentication.")
         if not headers.get("X-PROJECT-ID") or not headers.get("X-USER-ID"):
             raise NotAuthenticated("The token is not for a project.")
@@ -44,8 +59,40 @@ class KeystoneAuth:
 
 def behind_keystone(application: Wsgi, conf: ConfigOpts) -> Wsgi:
     """The application behind keystonemiddleware, which reads `[keystone_authtoken]` of `conf`."""
-    from keystonemiddleware import auth_token  # noqa: PLC0415 - half a second, and only where Keystone is used
+    from keystoneauth1.exceptions import ClientException  # noqa: PLC0415 - with the next, half a second to import
+    from keystonemiddleware import auth_token  # noqa: PLC0415 - only where Keystone is used
 
-    options = {"oslo_config_config": conf, "delay_auth_decision": True}
-    protected: Wsgi = auth_token.AuthProtocol(application, options)
-    return protected
+    def reached(environ: Environ, start_response: Start) -> Iterable[bytes]:
+        environ[_REACHED] = True
+        return application(environ, start_response)
+
+    middleware = auth_token.AuthProtocol(reached, {"oslo_config_config": conf})
+
+    def answer(environ: Environ, start_response: Start) -> Iterable[bytes]:
+        if not environ.get("PATH_INFO", "").startswith("/v1"):
+            return application(environ, start_response)
+        refused = _UNAVAILABLE
+
+        def begin(status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:
+            nonlocal refused
+            if _REACHED in environ:
+                return start_response(status, headers, *rest)
+            refused = "Invalid" if status.startswith("401") else _UNAVAILABLE
+            return _discard
+
+        try:
+            body: Iterable[bytes] = middleware(environ, begin)
+        except ClientException:
+            if _REACHED in environ:
+                raise
+            _LOG.exception("Keystone cannot be asked about a token")
+        if _REACHED in environ:
+            return body
+        environ[_STATUS] = refused
+        return application(environ, start_response)
+
+    return answer
+
+
+def _discard(data: bytes) -> None:
+    """What the middleware would have said."""
