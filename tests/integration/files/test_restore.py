@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from karbor.bank.vault.files_read import restore_tree
 from karbor.bank.vault.files_target import NewContent
 from karbor.errors import Conflict, Damaged, InvalidInput, NotFound, ResourceFailed
 from karbor.sdk.vault import RestoreOptions
 
 from .conftest import AS_IT_WAS, described, everything, needs_root, opened, same
-from .test_protect import Meddler, fill, mounted
+from .test_protect import Meddler, fill, mounted, unprivileged
 
 OVERWRITE = RestoreOptions(overwrite=True, owners=True, set_id_bits=True, devices=True, security_attributes=True)
 
@@ -278,3 +279,26 @@ def test_zeros_become_holes_and_nothing_else_does(tmp_path, offset):
         NewContent(file.fileno()).write_at(offset, data)
     assert (tmp_path / "file").read_bytes() == bytes(offset) + data
     assert (tmp_path / "file").stat().st_blocks * 512 <= 7 * block
+
+
+@needs_root
+def test_an_unprivileged_restore_says_what_it_could_not_give(trees, source, tmp_path):
+    everything(source)
+    node = trees.protect(source).node
+    target = tmp_path / "target"
+    target.mkdir()
+    for path in (Path(trees.bank.location), *Path(trees.bank.location).rglob("*"), target):
+        os.chown(path, 65534, 65534)
+    with opened(target) as root, unprivileged():
+        restored = restore_tree(trees.repository, node, root, OVERWRITE)
+        again = restore_tree(trees.repository, node, root, RestoreOptions(overwrite=True))
+    assert restored.skipped_count.keys() == {"owner", "device", "attribute"}
+    assert restored.skipped_count["device"] == 2
+    assert [one.detail for one in restored.skipped if one.path == "large" and one.reason == "attribute"] == [
+        "trusted.of-karbor: Operation not permitted"
+    ]
+    assert (target / "large").read_bytes() == (source / "large").read_bytes()
+    assert again.files == restored.files
+    found = {name: (entry[0], entry[3], entry[6]) for name, entry in described(target).items()}
+    wanted = {name: (entry[0], entry[3], entry[6]) for name, entry in described(source).items()}
+    assert {name for name in wanted if found.get(name) != wanted[name]} <= {"disk", "null", "setuid", "setgid"}
