@@ -228,6 +228,17 @@ def test_an_image_that_exists_is_replaced_only_when_asked(host, image) -> None:
     assert [path.name for path in image.parent.iterdir() if "partial" in path.name] == []
 
 
+def test_an_image_that_a_machine_runs_on_is_not_replaced(host, image) -> None:
+    host.protect(str(image))
+    with image.open("r+b"):
+        [(action, _, reason)] = host.preflight(str(image), "restore", overwrite=True)
+        assert (action, reason) == ("refuse", f"{image} is in use (stop what uses it, or restore to another path)")
+        with pytest.raises(Refused, match="is in use"):
+            host.restore(str(image), overwrite=True)
+    host.journals.clear()
+    host.restore(str(image), overwrite=True)
+
+
 def test_two_image_restores_at_once(host, image) -> None:
     from karbor.plugins.host.beneath import parent
     from karbor.plugins.host.newfile import _locked, _partial

@@ -102,6 +102,17 @@ def test_a_database_in_use_is_not_replaced(host, orders) -> None:
     assert counts(orders) == [0, 0]
 
 
+def test_a_connection_that_does_nothing_counts_as_use(host, orders) -> None:
+    host.protect(str(orders))
+    with contextlib.closing(sqlite3.connect(orders)) as user:
+        user.execute("SELECT count(*) FROM debit").fetchone()
+        [(action, _, reason)] = host.preflight(str(orders), "restore", overwrite=True)
+        assert action == "refuse"
+        assert "is in use" in reason
+        with pytest.raises(Refused, match="is in use"):
+            host.restore(str(orders), overwrite=True)
+
+
 def test_a_journal_of_another_database_is_never_played_into_the_new_one(host, orders) -> None:
     host.protect(str(orders))
     with being_written(orders):

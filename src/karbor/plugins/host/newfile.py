@@ -6,15 +6,18 @@ A crash at any point is taken up again: the file that was being filled is known 
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import hashlib
 import os
+import signal
 import stat
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from karbor.errors import Conflict, Refused
-from karbor.plugins.host.beneath import Identity, explained, identity, lock, parent
+from karbor.plugins.host.beneath import Identity, explained, identity, lock, opened, parent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -61,7 +64,26 @@ def check_target(path: str, *, overwrite: bool) -> bool:
         raise Refused(f"{path} exists and is no regular file")
     if not overwrite:
         raise Refused(f"{path} exists", hint="ask for overwrite, or restore to another path")
+    check_closed(path)
     return True
+
+
+def check_closed(path: str) -> None:
+    """Raise `Refused` where a program has the file open for writing: it would go on with a file that has no name.
+
+    A write lease is granted only where nobody has (fcntl(2), "Leases"). Where leases are not to be had, because the
+    file is another user's or its file system knows none, nothing is said.
+    """
+    with explained(path), opened(path, os.O_RDONLY) as fd:
+        try:
+            # Whoever opens the file meanwhile would send SIGIO, which ends a process; SIGURG does nothing.
+            fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)
+            fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        except OSError as error:
+            if error.errno == errno.EAGAIN:
+                raise Refused(f"{path} is in use", hint="stop what uses it, or restore to another path") from error
+        else:
+            fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
 
 
 def restore_file(
@@ -92,6 +114,8 @@ def restore_file(
             os.fsync(fd)
             if release is not None:
                 release()
+            if replaces:
+                check_closed(path)
             _publish(folder, partial, name, path, replaces=replaces)
 
         op.ensure(lambda: identity(folder, name) == made, write)
