@@ -144,6 +144,7 @@ class _TreeWriter:
         self._linked: dict[tuple[int, int], _File] = {}
         self._stack: list[_Frame] = []
         self._done_bytes = self._added_trees = 0
+        self._now = writer.repository.now_ns()
 
     def __enter__(self) -> Self:
         self._contents.__enter__()
@@ -198,6 +199,7 @@ class _TreeWriter:
         """Put an open directory on the stack, with what is to be taken of it."""
         frame = _Frame(descriptor, name, path, os.fstat(descriptor))
         self._stack.append(frame)
+        self._now = self._writer.repository.now_ns()
         if len(self._stack) > MAX_DEPTH:
             raise ResourceFailed(f"{shown(path)} lies more than {MAX_DEPTH} directories deep")
         if parent is not None and self._scope.never(frame.found):
@@ -391,10 +393,12 @@ class _TreeWriter:
     def _settled(self, file: int) -> os.stat_result:
         """What `fstat` says, once every later change would show in the file's times."""
         found = os.fstat(file)
-        repository = self._writer.repository
-        if abs(repository.now_ns() - found.st_ctime_ns) < _TICK_NS:
-            repository.clock.sleep(_TICK_NS / 1e9)
-            found = os.fstat(file)
+        if found.st_ctime_ns > self._now - _TICK_NS:  # changed after the walk came to this directory
+            repository = self._writer.repository
+            self._now = repository.now_ns()
+            if abs(self._now - found.st_ctime_ns) < _TICK_NS:
+                repository.clock.sleep(_TICK_NS / 1e9)
+                found = os.fstat(file)
         return found
 
     # --- what is told
