@@ -22,48 +22,54 @@ SECTION = "trustee"
 """v1's section for the user to whom users delegate."""
 _BLOCK = 1 << 20
 _DATA_TIMEOUT = 120.0
-_REMEMBERED = 15.0
 _KEPT = 256
 
 
+class Link:
+    """One authenticated way into the cloud, used by any number of sessions; nothing is contacted before its first use."""
+
+    def __init__(self, http: HttpSession, *, region: str, interface: str) -> None:
+        self.http, self.region, self.interface = http, region, interface
+
+    @cached_property
+    def connection(self) -> Any:
+        """Openstacksdk's connection."""
+        from openstack.connection import Connection  # noqa: PLC0415 - a second, and only where there is a cloud
+
+        with translated("identity"):
+            return Connection(session=self.http, region_name=self.region or None, interface=self.interface)
+
+
 class OpenStackSession:
-    """Implements `karbor.sdk.cloud.CloudSession`; nothing is contacted before the first use."""
+    """Implements `karbor.sdk.cloud.CloudSession`: one request of the API, or one step of a run."""
 
     def __init__(
         self,
-        http: HttpSession,
+        link: Link,
         *,
         project_id: str,
         project_name: str,
         user_id: str,
-        region: str,
-        interface: str,
-        clock: Clock,
         check: Callable[[], None] = lambda: None,
     ) -> None:
         self.project_id, self.project_name, self.user_id = project_id, project_name, user_id
-        self.region = region
-        self.timeout = float(http.timeout or 0.0)
-        self._http, self._interface, self._clock, self._check = http, interface, clock, check
-        self._memory: dict[str, tuple[float, Any]] = {}
-
-    @cached_property
-    def _raw(self) -> Any:
-        from openstack.connection import Connection  # noqa: PLC0415 - a second, and only where there is a cloud
-
-        with translated("identity"):
-            return Connection(session=self._http, region_name=self.region or None, interface=self._interface)
+        self.region = link.region
+        self.timeout = float(link.http.timeout or 0.0)
+        self._link, self._check = link, check
+        self._memory: dict[str, Any] = {}
 
     @cached_property
     def connection(self) -> Guarded:
         """Openstacksdk's connection, guarded."""
-        return Guarded(self._raw, "", self._check)
+        return Guarded(self._link.connection, "", self._check)
 
     def has(self, service_type: str) -> bool:
         """Whether the catalogue names such a service."""
         with translated("identity"):
             return bool(
-                self._raw.endpoint_for(service_type, interface=self._interface, region_name=self.region or None)
+                self._link.connection.endpoint_for(
+                    service_type, interface=self._link.interface, region_name=self.region or None
+                )
             )
 
     def read_image(self, image_id: str, offset: int = 0) -> Iterator[bytes]:
@@ -71,7 +77,7 @@ class OpenStackSession:
         headers = {"Range": f"bytes={offset}-"} if offset else {}
         self._check()
         with translated("image"):
-            answer = self._raw.image.get(
+            answer = self._link.connection.image.get(
                 f"/images/{image_id}/file", headers=headers, stream=True, timeout=_DATA_TIMEOUT, raise_exc=True
             )
         if offset and answer.status_code != 206:
@@ -88,10 +94,10 @@ class OpenStackSession:
     def write_image(self, image_id: str, size: int, blocks: Iterable[bytes]) -> None:
         """Upload the bytes of an image."""
         self._check()
-        self._http.get_token()  # a fresh one: a body that was sent cannot be sent again after a 401
+        self._link.http.get_token()  # a fresh one: a body that was sent cannot be sent again after a 401
         headers = {"Content-Type": "application/octet-stream", "Accept": ""}
         with translated("image"):
-            self._raw.image.put(
+            self._link.connection.image.put(
                 f"/images/{image_id}/file",
                 data=_Body(size, blocks),
                 headers=headers,
@@ -101,13 +107,10 @@ class OpenStackSession:
             )
 
     def remembered(self, name: str, load: Callable[[], Any]) -> Any:
-        """What `load` gave a few seconds ago, or now."""
-        now = self._clock.monotonic()
-        at, value = self._memory.get(name, (float("-inf"), None))
-        if now - at > _REMEMBERED:
-            value = load()
-            self._memory[name] = (now, value)
-        return value
+        """What `load` gave when it was first asked for in this session."""
+        if name not in self._memory:
+            self._memory[name] = load()
+        return self._memory[name]
 
 
 class _Body:
@@ -135,9 +138,9 @@ class Clouds:
     ) -> None:
         self._conf, self._clock = conf, clock
         self._timeout, self._deadline = timeout, deadline
-        self._open = partial(OpenStackSession, region=region, interface=interface, clock=clock)
+        self._link = partial(Link, region=region, interface=interface)
         self._lock = threading.Lock()
-        self._delegated: dict[str, OpenStackSession] = {}
+        self._delegated: dict[str, Link] = {}
 
     def of_caller(self, caller: Caller) -> OpenStackSession:
         """In the name of the caller, by his own token, until the deadline."""
@@ -152,8 +155,8 @@ class Clouds:
                 raise Timeout(f"the cloud has not answered within {self._deadline:.0f} seconds")
 
         http = self._http(HeldToken(self.auth_url, caller.token.reveal()), min(self._timeout, self._deadline))
-        return self._open(
-            http,
+        return OpenStackSession(
+            self._link(http),
             project_id=caller.project_id,
             project_name=caller.project_name,
             user_id=caller.user_id,
@@ -161,20 +164,20 @@ class Clouds:
         )
 
     def of_delegation(self, delegation: Delegation) -> OpenStackSession:
-        """In the name of the user who delegated; kept, so that its token is used as long as it lasts."""
+        """In the name of the user who delegated; the way in is kept, so that its token is used as long as it lasts."""
         with self._lock:
-            known = self._delegated.get(delegation.reference)
-            if known is None:
-                known = self._open(
-                    self._http(self._trustee(trust_id=delegation.reference), self._timeout),
-                    project_id=delegation.project_id,
-                    project_name=delegation.project_name,
-                    user_id=delegation.user_id,
-                )
-                self._delegated[delegation.reference] = known
+            link = self._delegated.get(delegation.reference)
+            if link is None:
+                link = self._link(self._http(self._trustee(trust_id=delegation.reference), self._timeout))
+                self._delegated[delegation.reference] = link
                 if len(self._delegated) > _KEPT:
                     del self._delegated[next(iter(self._delegated))]
-            return known
+        return OpenStackSession(
+            link,
+            project_id=delegation.project_id,
+            project_name=delegation.project_name,
+            user_id=delegation.user_id,
+        )
 
     @cached_property
     def trustee_id(self) -> str:

@@ -38,6 +38,6 @@ class CloudSession(Session, Protocol):
         ...
 
     def remembered(self, name: str, load: Callable[[], Any]) -> Any:
-        """What `load` gave when it was first asked for under `name`: for lists that one pre-flight looks at often.
-        Kept for a few seconds."""
+        """What `load` gave when it was first asked for under `name` in this session, which is that of one request of
+        the API or of one step of a run: so that lists are asked for once."""
         ...

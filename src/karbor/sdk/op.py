@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from karbor.domain.checkpoint import Consistency, DataLocation
     from karbor.domain.clock import Clock
     from karbor.domain.operation import Operation
-    from karbor.sdk.protectable import Session
     from karbor.sdk.vault import Vault
 
 T = TypeVar("T")
@@ -46,8 +45,8 @@ class Look(Protocol):
     children: tuple[Resource, ...]
     """The direct dependents in the graph."""
     project_id: str
-    session: Session
-    """The caller's connection to the cloud, where there is one."""
+    session: Any
+    """A `karbor.sdk.protectable.Session` in the caller's name: in an OpenStack cloud a `karbor.sdk.cloud.CloudSession`."""
     clock: Clock
 
     @property
@@ -77,8 +76,8 @@ class Op(Protocol):
     project_id: str
     checkpoint_id: str
     operation: Operation
-    session: Session
-    """The connection to the cloud in the caller's name, where there is one."""
+    session: Any
+    """As in `Look`."""
     clock: Clock
 
     @property

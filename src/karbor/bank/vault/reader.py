@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from bisect import bisect_right
 from collections import OrderedDict, deque
 from concurrent.futures import ThreadPoolExecutor
@@ -171,7 +172,7 @@ class Content:
         zeros = bytes(int(self.sizes.max(initial=0)))
 
         def write(group: npt.NDArray[np.intp], data: bytes) -> None:
-            if data == zeros[: len(data)]:
+            if not data[0] and data == zeros[: len(data)]:
                 for offset, length in self.ranges(np.sort(group)):
                     target.zero(offset, length)
             else:
@@ -186,6 +187,16 @@ class Content:
         for joined in np.split(numbers, np.flatnonzero(np.diff(numbers) > 1) + 1):
             offset = int(self.offsets[joined[0]])
             yield offset, int(self.offsets[joined[-1] + 1]) - offset
+
+    def extents(self) -> Iterator[tuple[int, int]]:
+        """(offset, length) of what may hold data, ascending; nothing is read: blobs of zeros are known by their name."""
+        zero = np.zeros(len(self), bool)
+        names = np.frombuffer(self.ids, "V32")
+        for size in np.unique(self.sizes):
+            if size & (size - 1) == 0:  # chunks of images, and the longest of streams
+                zero |= names == np.void(hashlib.sha256(bytes(int(size))).digest())
+        data = np.flatnonzero(~zero)
+        return self.ranges(data) if data.size else iter(())
 
     def verify(self, tally: Tally, *, threads: int = 2) -> int:
         """Read back and hash every blob again, counting its bytes in `tally`; how many different ones there are."""

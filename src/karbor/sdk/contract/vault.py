@@ -173,6 +173,10 @@ class MemoryReader:
         """Up to `length` bytes."""
         return self._content[offset : offset + length]
 
+    def extents(self) -> Iterator[tuple[int, int]]:
+        """All of it."""
+        yield 0, self.size
+
 
 def _tell(progress: Progress, done: int, total: int) -> None:
     if progress is not None:

@@ -1,0 +1,1 @@
+"""Volumes of Cinder: by backup, by snapshot, or by an image into the vault."""
