@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tests.databases import Server, start_mariadb, start_postgresql
 
-from karbor.errors import Refused, ResourceFailed
+from karbor.errors import Refused, ResourceFailed, Unavailable
 
 SECRET = "pa:ss\\wo'r\"d #1"
 RESTORER = "re;st\\ore: \"r'"
@@ -285,6 +285,9 @@ def test_a_server_that_is_down_is_a_reason(host, engine) -> None:
     [(action, _, reason)] = host.preflight(engine.name, "protect")
     assert action == "refuse"
     assert "/nowhere" in reason
+    with pytest.raises(Unavailable) as caught:  # it is tried again
+        host.protect(engine.name)
+    assert caught.value.retryable
 
 
 def test_a_database_that_does_not_exist_is_a_reason(host, engine) -> None:

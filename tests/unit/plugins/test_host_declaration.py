@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from karbor.domain.resource import HOST_APPLICATION, HOST_DIRECTORY, Resource
 from karbor.errors import Conflict, InvalidInput, NotFound
@@ -215,6 +217,31 @@ def test_a_mistake_beside_a_password_does_not_tell_it(hosts: Path) -> None:
     assert "s3cret" not in caught.value.message
     assert caught.value.__cause__ is None
     assert "s3cret" not in repr(Server(engine="mariadb", database="x", password="s3cret", restore_password="s3cret"))
+
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20)
+WORDS = st.sampled_from(
+    ["name", "members", "kind", "directory", "sqlite", "path", "/srv", "before", "command", "layer"]
+)
+DOCUMENTS = st.recursive(
+    SCALARS | WORDS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(WORDS | st.text(max_size=5), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(document=DOCUMENTS | st.binary(max_size=60))
+def test_whatever_a_file_holds_is_a_declaration_or_a_clear_error(hosts: Path, document: object) -> None:
+    path = hosts / "shop.yaml"
+    path.write_bytes(document if isinstance(document, bytes) else yaml.safe_dump(document).encode())
+    path.chmod(0o640)
+    said = str(path)
+    try:
+        load_declarations(str(hosts))
+    except InvalidInput as error:
+        said = error.message
+    assert said.startswith(str(path))
 
 
 def test_the_example_is_a_declaration(hosts: Path) -> None:

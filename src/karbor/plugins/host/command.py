@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import selectors
 import shutil
 import signal
@@ -17,7 +18,7 @@ from typing import IO, TYPE_CHECKING
 
 import msgspec
 
-from karbor.errors import Refused, ResourceFailed
+from karbor.errors import Refused, ResourceFailed, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -36,6 +37,8 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
     descriptors: tuple[int, ...] = ()
     name: str = ""
     """What it does, for errors; else its path is named."""
+    passing: str = ""
+    """A regular expression of what it says when it fails for a reason that may pass."""
 
     @property
     def called(self) -> str:
@@ -66,7 +69,8 @@ def secret_file(text: str) -> Iterator[tuple[str, int]]:
 def run(program: Program, *, deadline: float) -> bytes:
     """Run a program to its end; returns what it wrote to standard output.
 
-    Raises `ResourceFailed` with its last words where it fails or has not ended after `deadline` seconds.
+    Raises `ResourceFailed` with its last words where it fails or has not ended after `deadline` seconds,
+    `Unavailable` where it fails for a reason that may pass.
     """
     with (
         tempfile.TemporaryFile() as said,
@@ -85,7 +89,7 @@ def run(program: Program, *, deadline: float) -> bytes:
 def stream(program: Program, *, silence: float) -> Iterator[bytes]:
     """What a program writes to standard output, as it comes.
 
-    Raises `ResourceFailed` at the end where it failed, or after `silence` seconds without a byte.
+    Raises as `run` does at the end where it failed, or after `silence` seconds without a byte.
     """
     with tempfile.TemporaryFile() as said, _started(program, said, stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
@@ -105,7 +109,7 @@ def _awaited(ready: selectors.BaseSelector, fd: int, program: Program, silence: 
 def feed(program: Program, chunks: Iterable[bytes], *, silence: float) -> None:
     """Give `chunks` to a program's standard input and wait for its end.
 
-    Raises `ResourceFailed` where it fails or takes nothing for `silence` seconds.
+    Raises as `run` does where it fails or takes nothing for `silence` seconds.
     """
     with tempfile.TemporaryFile() as said, _started(program, said, stdin=subprocess.PIPE) as child:
         assert child.stdin is not None
@@ -173,4 +177,7 @@ def _check(program: Program, child: subprocess.Popen[bytes], said: IO[bytes]) ->
     said.seek(max(0, said.tell() - 4 * _SAID))
     words = " ".join(said.read().decode("utf-8", "replace").split())[-_SAID:]
     how = f"exit code {child.returncode}" if child.returncode > 0 else f"signal {-child.returncode}"
-    raise ResourceFailed(f"{program.called} failed ({how}): {words or 'it said nothing'}")
+    may_pass = bool(program.passing) and re.search(program.passing, words) is not None
+    raise (Unavailable if may_pass else ResourceFailed)(
+        f"{program.called} failed ({how}): {words or 'it said nothing'}"
+    )

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _PACKAGE = "mariadb-client"
 _QUERY_SECONDS = 30
+_PASSING = r"\b(2002|2003|2006|2013|1040|1053)\b"
+"""No server, server gone, connection lost, too many connections, shutting down: mariadb.com/kb/en/mariadb-error-codes."""
 _TRANSACTIONAL = "('InnoDB', 'RocksDB', 'SEQUENCE')"
 
 
@@ -125,7 +127,8 @@ class MariaDB:
         lines = [f'{key}="{_escaped(value)}"' for key, value in options.items() if value]
         path = find_tool(name, _PACKAGE)
         with secret_file("\n".join(["[client]", *lines, ""])) as (file, fd):
-            yield Program(arguments=(path, f"--defaults-file={file}", *arguments), descriptors=(fd,))
+            arguments = (path, f"--defaults-file={file}", *arguments)
+            yield Program(arguments=arguments, descriptors=(fd,), passing=_PASSING)
 
 
 def _escaped(value: str) -> str:

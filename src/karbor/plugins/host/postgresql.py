@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 _PACKAGE = "postgresql-client"
 _QUERY_SECONDS = 30
+_PASSING = (
+    r"failed: (Connection refused|No such file or directory|timeout expired)|server closed the connection"
+    r"|the database system is (starting up|shutting down|in recovery)|too many clients|terminating connection"
+)
 
 
 class PostgreSQL:
@@ -127,4 +131,4 @@ class PostgreSQL:
             raise ResourceFailed(f"{member.name}: a password cannot hold a line break")
         with secret_file(f"*:*:*:*:{escaped}\n" if password else "") as (passfile, fd):
             environment["PGPASSFILE"] = passfile
-            yield Program(arguments=(path, *arguments), environment=environment, descriptors=(fd,))
+            yield Program(arguments=(path, *arguments), environment=environment, descriptors=(fd,), passing=_PASSING)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from karbor.domain.checkpoint import Consistency
+    from karbor.domain.preflight import Action
     from karbor.domain.resource import Resource
     from karbor.plugins.host.declaration import Application
     from karbor.sdk.op import Look, Op
@@ -86,7 +87,7 @@ def consistency(op: Op, application: Application, own: Consistency) -> Consisten
 
 def item(
     resource: Resource,
-    action: Literal["read", "create", "reuse", "overwrite", "skip", "refuse"],
+    action: Action,
     what: str,
     reason: str = "",
     size: int = 0,
