@@ -309,3 +309,20 @@ def test_a_stopped_protect_closes_what_it_opened(trees, source):
     with pytest.raises(KeyboardInterrupt):
         trees.protect(source, progress=stop)
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+@needs_root
+def test_an_absurd_hole_is_refused_and_a_large_one_costs_nothing(trees, source, tmp_path):
+    with (source / "large").open("wb") as file:
+        file.truncate(1 << 40)
+    figures = trees.protect(source)
+    assert (figures.logical_bytes, figures.read_bytes) == (1 << 40, 0)
+    trees.restore(figures.node, tmp_path / "target")
+    assert (tmp_path / "target" / "large").stat().st_size == 1 << 40
+    assert (tmp_path / "target" / "large").stat().st_blocks == 0
+    assert trees.restore(figures.node, tmp_path / "target").skipped == ()
+    with mounted("tmpfs", source / "tmpfs"):
+        with (source / "tmpfs" / "absurd").open("wb") as file:
+            file.truncate((1 << 63) - 4096)
+        with pytest.raises(ResourceFailed, match="absurd has 9223372036854771712 bytes"):
+            trees.protect(source / "tmpfs")

@@ -20,6 +20,7 @@ SMALL = 1 << 20
 """A file of at most so many bytes is one blob."""
 _INLINE = 128 << 10
 """Below this, handing a blob to another thread costs more than it gains."""
+_PENDING = 128
 _SPARSE = 512 << 10
 _LARGEST = 8 << 20
 Parts = list["bytes | Future[bytes]"]
@@ -68,21 +69,25 @@ class FileContents:
         return ([self._save(content)] if content else []), len(content)
 
     def _store_large(self, file: int, size: int) -> tuple[Parts, int]:
+        content = bytearray()
         parts: Parts = []
         offset = 0
         sparse = False
         for start, end in _data(file, size):
-            parts += self._hole(start - offset, first=not sparse)
+            parts.append(self._hole(start - offset, first=not sparse))
             sparse = sparse or start > offset
             offset = start
             for chunk in self._chunker.cut(_Segment(file, start, end)):
                 self._read(len(chunk))
                 parts.append(self._save(chunk))
                 offset += len(chunk)
+                if len(parts) > _PENDING:  # of a huge file only the ids stay
+                    content += resolved(parts[: _PENDING // 2])
+                    del parts[: _PENDING // 2]
         # Where the file was cut while it was read, its end may lie before what was read last.
         size = max(min(size, os.fstat(file).st_size), offset)
-        parts += self._hole(size - offset, first=not sparse)
-        return parts, size
+        parts.append(self._hole(size - offset, first=not sparse))
+        return [bytes(content), *parts], size
 
     def _save(self, data: bytes) -> bytes | Future[bytes]:
         if len(data) < _INLINE:
@@ -103,14 +108,14 @@ class FileContents:
                 self.added_bytes += added
         return blob_id
 
-    def _hole(self, length: int, *, first: bool) -> Parts:
-        """Blobs of zeros. A file's first hole has some of 512 KiB where it can: by them restic's sparse restore knows it."""
+    def _hole(self, length: int, *, first: bool) -> bytes:
+        """Ids of zeros. A file's first hole has some of 512 KiB where it can: by them restic's sparse restore knows it."""
         large, rest = divmod(length, _LARGEST)
         small, tail = divmod(rest, _SPARSE)
         if first and large:
             large, small = large - 1, small + _LARGEST // _SPARSE
-        sizes = [_LARGEST] * large + [_SPARSE] * small + ([tail] if tail else [])
-        return [self._zero(size) for size in sizes]
+        counts = {_LARGEST: large, _SPARSE: small, tail: 1 if tail else 0}
+        return b"".join(self._zero(size) * count for size, count in counts.items() if count)
 
     def _zero(self, size: int) -> bytes:
         if size not in self._zeros:

@@ -25,6 +25,7 @@ from karbor.bank.vault.files_target import (
     Taken,
     clear_scratch,
     enter_directory,
+    is_hole,
     look,
     new_file,
     new_link,
@@ -232,14 +233,17 @@ class _TreeReader:
     def _has_content(self, file: int, node: Node) -> bool:
         """Compare by hash, without fetching anything."""
         offset = 0
+        zeros: dict[int, bytes] = {}
         for number, size in enumerate(Content.of(self._repository, [node]).sizes.tolist()):
-            digest = hashlib.sha256()
-            end = offset + size
-            while offset < end and (piece := os.pread(file, min(_PIECE, end - offset), offset)):
-                digest.update(piece)
-                offset += len(piece)
-            if digest.digest() != node.content[32 * number : 32 * number + 32]:
+            if is_hole(file, offset, size):
+                if size not in zeros:
+                    zeros[size] = hashlib.sha256(bytes(size)).digest()
+                digest = zeros[size]
+            else:
+                digest = _digest(file, offset, size)
+            if digest != node.content[32 * number : 32 * number + 32]:
                 return False
+            offset += size
         return True
 
     def _restore_files(self, frame: _Frame, nodes: list[Node]) -> None:
@@ -388,6 +392,16 @@ class _TreeReader:
             self._tell(before + done - self._done_bytes)
 
         return moved
+
+
+def _digest(file: int, offset: int, size: int) -> bytes:
+    """The hash of a range of a file, or of what there is of it."""
+    digest = hashlib.sha256()
+    end = offset + size
+    while offset < end and (piece := os.pread(file, min(_PIECE, end - offset), offset)):
+        digest.update(piece)
+        offset += len(piece)
+    return digest.digest()
 
 
 class _NoDevice(Exception):

@@ -131,6 +131,14 @@ def old_file(directory: int, name: bytes) -> int | None:
     return None
 
 
+def is_hole(file: int, offset: int, length: int) -> bool:
+    """Whether a range within a file is known to hold nothing, without reading it."""
+    try:
+        return os.lseek(file, offset, os.SEEK_DATA) >= offset + length
+    except OSError as error:
+        return error.errno == errno.ENXIO  # no data after `offset`
+
+
 def clear_scratch(directory: int, name: bytes) -> None:
     """Remove what a crashed restore may have left beside an entry."""
     _remove(directory, _scratch(name))

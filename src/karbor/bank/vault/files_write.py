@@ -44,6 +44,8 @@ _FEW = 32 * 40
 """Bytes of ids up to which asking for each is quicker than for all."""
 _LINKS = 100_000
 """Files with several links that are remembered."""
+_MAX_FILE = 16 << 40
+"""Bytes of the largest file, holes included: its ids must fit into its directory's tree."""
 _WINDOW = 64
 """Files whose blobs may be on their way to the bank while the next ones are read."""
 _TICK_NS = 20_000_000
@@ -252,7 +254,9 @@ class _TreeWriter:
                 return frame.tree
         raw = encode_tree(nodes)
         if len(raw) > MAX_BLOB:
-            raise ResourceFailed(f"{shown(frame.path) or 'the directory'} has more entries than one tree can hold")
+            raise ResourceFailed(
+                f"{shown(frame.path) or 'the directory'} has more entries, or larger files, than a tree can hold"
+            )
         subtree, added = self._writer.store("tree", raw)
         self._added_trees += added
         return subtree
@@ -378,6 +382,10 @@ class _TreeWriter:
         for _ in range(_ATTEMPTS):
             if not stat.S_ISREG(found.st_mode):
                 raise _TypeChanged
+            if found.st_size > _MAX_FILE:
+                raise ResourceFailed(
+                    f"{shown(path)} has {found.st_size} bytes, more than a tree can hold", hint="exclude it"
+                )
             attributes = read_attributes(file, path, self.skips)
             parts, size = self._contents.store(file, found.st_size)
             before, found = found, self._settled(file)
