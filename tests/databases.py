@@ -137,12 +137,26 @@ def start_mariadb(*, durable: bool = False) -> Server:
     """A MariaDB with one empty database, `karbor`. Not `durable`: it does not wait for the disk."""
     program = _program("mariadbd", "mariadb-server", Path("/usr/sbin"))
     folder, drop = _folder("mysql")
+    # A starting MariaDB removes the temporary tables that it finds, whosever they are.
+    _run([*drop, "mkdir", str(folder / "tmp")])
     data, address = folder / "data", folder / "socket"
     _run(
-        [*drop, "mariadb-install-db", "--no-defaults", f"--datadir={data}", "--auth-root-authentication-method=normal"]
+        [
+            *drop,
+            "mariadb-install-db",
+            "--no-defaults",
+            f"--datadir={data}",
+            f"--tmpdir={folder}/tmp",
+            "--auth-root-authentication-method=normal",
+        ]
     )
     options = [f"--datadir={data}", f"--socket={address}", "--skip-networking", "--skip-name-resolve"]
-    options += [f"--pid-file={folder}/pid", "--max-connections=200", "--innodb-buffer-pool-size=64M"]
+    options += [
+        f"--tmpdir={folder}/tmp",
+        f"--pid-file={folder}/pid",
+        "--max-connections=200",
+        "--innodb-buffer-pool-size=64M",
+    ]
     if not durable:
         options += ["--innodb-flush-log-at-trx-commit=0", "--innodb-doublewrite=0"]
     at = f"mariadb+pymysql://root@localhost/{{}}?unix_socket={address}"
@@ -175,7 +189,7 @@ def _folder(user: str) -> tuple[Path, list[str]]:
 def _run(command: list[str]) -> None:
     done = subprocess.run(command, cwd="/tmp", capture_output=True, check=False)
     if done.returncode:
-        pytest.fail(f"{command[-1]} failed: {(done.stderr or done.stdout).decode(errors='replace')[-2000:]}")
+        pytest.fail(f"{' '.join(command)} failed: {(done.stderr or done.stdout).decode(errors='replace')[-2000:]}")
 
 
 def _administer(server: Server, statement: str) -> None:

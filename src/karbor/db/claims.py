@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import BigInteger, bindparam, delete, func, insert, select, update
 
-from karbor.db.columns import AnyRow, db_now
+from karbor.db.columns import AnyRow, checked, db_now
 from karbor.db.faults import Repeat
 from karbor.db.graph import close_if_over, end_steps, skip_after
 from karbor.db.schema import runs, steps, workers
@@ -57,7 +57,7 @@ _CURRENT = (
 )
 _CLAIM = (
     update(steps)
-    .where(*_CURRENT, steps.c.state == bindparam("was"))
+    .where(*_CURRENT, checked(steps.c.state == bindparam("was")))
     .values(
         state="running",
         worker_id=bindparam("worker"),
@@ -65,7 +65,7 @@ _CLAIM = (
         started_at=func.coalesce(steps.c.started_at, db_now()),
     )
 )
-_HELD = (*_CURRENT, steps.c.state == "running", steps.c.worker_id == bindparam("worker"))
+_HELD = (*_CURRENT, checked(steps.c.state == "running"), steps.c.worker_id == bindparam("worker"))
 _LOCK_HELD = select(steps.c.seq).where(*_HELD).with_for_update()
 _GIVE_BACK = update(steps).where(*_HELD).values(state="ready")
 _ENLIST = insert(workers).values(started_at=db_now(), heartbeat_at=db_now())

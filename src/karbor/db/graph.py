@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from sqlalchemy import bindparam, case, func, insert, select, update
 
-from karbor.db.columns import AnyRow, db_now
+from karbor.db.columns import AnyRow, checked, db_now
 from karbor.db.schema import edges, runs, steps
 from karbor.domain.operation import Reason
 from karbor.flow.model import FINAL_RUNS, NewStep, RunState
@@ -37,7 +37,7 @@ _EDGES = select(edges.c.earlier, edges.c.later).where(
 # MariaDB assigns from left to right, so the state must be decided before `waits` changes.
 _RELEASE = (
     update(steps)
-    .where(*_THIS, steps.c.state == "waiting")
+    .where(*_THIS, checked(steps.c.state == "waiting"))
     .ordered_values(
         (steps.c.state, case((steps.c.waits <= bindparam("fewer"), "ready"), else_="waiting")),
         (steps.c.waits, steps.c.waits - bindparam("fewer")),
@@ -45,7 +45,7 @@ _RELEASE = (
 )
 _WAITING = (
     select(steps.c.seq, steps.c.always)
-    .where(*_THESE, steps.c.state == "waiting")
+    .where(*_THESE, checked(steps.c.state == "waiting"))
     .order_by(steps.c.seq)
     .with_for_update()
 )
@@ -55,22 +55,27 @@ _UNBEGUN = (
     .where(
         steps.c.run_id == bindparam("run"),
         ~steps.c.always,
-        (steps.c.state == "waiting") | ((steps.c.state == "ready") & (steps.c.attempt == 0)),
+        checked((steps.c.state == "waiting") | ((steps.c.state == "ready") & (steps.c.attempt == 0))),
     )
     .order_by(steps.c.seq)
     .with_for_update()
 )
 _WAKE = (
     update(steps)
-    .where(steps.c.run_id == bindparam("run"), steps.c.state == "parked", ~steps.c.always)
+    .where(steps.c.run_id == bindparam("run"), checked(steps.c.state == "parked"), ~steps.c.always)
     .values(state="ready")
 )
 _UNFINISHED = (
     select(steps.c.seq)
-    .where(steps.c.run_id == bindparam("run"), steps.c.state.in_(("waiting", "ready", "running", "parked")))
+    .where(
+        steps.c.state.in_(("waiting", "ready", "running", "parked")),
+        steps.c.priority == bindparam("rank"),
+        steps.c.begun_at == bindparam("begun"),
+        steps.c.run_id == bindparam("run"),
+    )
     .limit(1)
 )
-_FAILED = select(steps.c.seq).where(steps.c.run_id == bindparam("run"), steps.c.state == "failed").limit(1)
+_FAILED = select(steps.c.seq).where(steps.c.run_id == bindparam("run"), checked(steps.c.state == "failed")).limit(1)
 _END_RUN = (
     update(runs)
     .where(runs.c.id == bindparam("run"), runs.c.state.not_in(FINAL_RUNS))
@@ -82,7 +87,7 @@ _END_RUN = (
 )
 _END_REST = (
     update(steps)
-    .where(steps.c.run_id == bindparam("run"), steps.c.state.in_(("waiting", "ready", "parked")))
+    .where(steps.c.run_id == bindparam("run"), checked(steps.c.state.in_(("waiting", "ready", "parked"))))
     .values(state=bindparam("to"), finished_at=db_now())
 )
 
@@ -218,7 +223,10 @@ def end_run(tx: Connection, run_id: str, to: RunState, why: str) -> None:
 def close_if_over(tx: Connection, run_id: str) -> None:
     """End a run whose every step is final although none of them ended it, so that no run stays open for ever."""
     run = lock_run(tx, run_id)
-    if run is None or run.state in FINAL_RUNS or tx.execute(_UNFINISHED, {"run": run_id}).first():
+    if run is None or run.state in FINAL_RUNS:
+        return
+    # The run's place in the order of claims is a prefix of that index.
+    if tx.execute(_UNFINISHED, {"run": run_id, "rank": run.priority, "begun": run.created_at}).first():
         return
     failed = tx.execute(_FAILED, {"run": run_id}).first() is not None
     end_run(tx, run_id, "cancelled" if run.cancel_requested else "failed" if failed else "succeeded", "")

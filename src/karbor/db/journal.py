@@ -15,6 +15,7 @@ from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from karbor.db import claims, graph
+from karbor.db.columns import checked
 from karbor.db.faults import CommitUnknown
 from karbor.db.outcomes import result_context, settle
 from karbor.db.schema import records, runs, steps, workers
@@ -52,7 +53,7 @@ _FIGURES = select(
 ).where(steps.c.run_id == bindparam("run"))
 _CURRENT = (
     select(steps.c.what)
-    .where(steps.c.run_id == bindparam("run"), steps.c.state == "running", steps.c.what != "")
+    .where(steps.c.run_id == bindparam("run"), checked(steps.c.state == "running"), steps.c.what != "")
     .order_by(steps.c.started_at.desc())
     .limit(1)
 )
@@ -62,7 +63,7 @@ _REPORT = (
         steps.c.run_id == bindparam("run"),
         steps.c.seq == bindparam("number"),
         steps.c.worker_id == bindparam("worker"),
-        steps.c.state == "running",
+        checked(steps.c.state == "running"),
     )
     .values(done_bytes=bindparam("done"), total_bytes=bindparam("total"), what=bindparam("now_doing"))
 )

@@ -136,7 +136,6 @@ steps = Table(
     Column("finished_at", Instant),
     Index("steps_to_claim", "state", "priority", "begun_at", "run_id", "seq"),
     Index("steps_due", "state", "due_at"),
-    Index("steps_of_run", "run_id", "state"),
 )
 
 # `later` waits for `earlier`, both of the same run.

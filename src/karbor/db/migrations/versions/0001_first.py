@@ -138,7 +138,6 @@ def upgrade() -> None:
         sa.Column("finished_at", Instant),
     )
     op.create_index("steps_due", "steps", ["state", "due_at"])
-    op.create_index("steps_of_run", "steps", ["run_id", "state"])
     op.create_index("steps_to_claim", "steps", ["state", "priority", "begun_at", "run_id", "seq"])
     op.create_table(
         "verifications",
