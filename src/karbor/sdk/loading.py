@@ -27,5 +27,5 @@ def load(group: str) -> Loaded:
     def failed(_manager: object, entry_point: Any, error: BaseException) -> None:
         problems[entry_point.name] = f"{entry_point.value}: {type(error).__name__}: {error}"
 
-    manager = ExtensionManager(group, invoke_on_load=False, on_load_failure_callback=failed)
+    manager: Any = ExtensionManager(group, invoke_on_load=False, on_load_failure_callback=failed)
     return Loaded(plugins={extension.name: extension.plugin for extension in manager}, problems=problems)

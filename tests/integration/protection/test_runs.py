@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from tests.ledger import PROVIDER, THING
 
 from karbor.domain.checkpoint import Checkpoint
 from karbor.domain.operation import OperationLog, Restore, Verification
 from karbor.errors import Conflict, InvalidInput, NotFound, Refused, UnsupportedOperation
 from karbor.protection.catalogue import Query
 
-from .conftest import CALLER, PROVIDER, THING
+from .conftest import CALLER
 
 
 def log_of(running, operation: str) -> OperationLog:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
+from tests.ledger import PROVIDER
 
 from karbor.errors import Conflict
 from karbor.protection.upkeep import Report
 
-from .conftest import CALLER, PROVIDER
+from .conftest import CALLER
 
 if TYPE_CHECKING:
     from karbor.domain.checkpoint import Checkpoint
