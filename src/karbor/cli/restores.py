@@ -50,14 +50,8 @@ def restore_body(api: Api, args: Namespace) -> tuple[Item, Item]:
         chosen.append(resource)
     if inner or args.to or args.overwrite:
         schemas = api.get(f"/providers/{part(provider_id)}", "provider")["extended_info_schema"]["restore_schema"]
-        able = Able(needed(known, chosen), schemas)
-        if inner:
-            given.setdefault(chosen[-1]["key"], {})["path"] = inner
-            able.having("path")
-        for item, place in places(able.having("restore_path") if args.to else [], args.to):
-            given.setdefault(item["key"], {})["restore_path"] = place
-        for item in able.having("overwrite") if args.overwrite else []:
-            given.setdefault(item["key"], {})["overwrite"] = True
+        for item, option, value in options(args, inner, needed(known, chosen), chosen, schemas):
+            given.setdefault(item["key"], {})[option] = value
     body = {
         "provider_id": provider_id,
         "checkpoint_id": checkpoint["id"],
@@ -69,20 +63,27 @@ def restore_body(api: Api, args: Namespace) -> tuple[Item, Item]:
     return checkpoint, {"restore": body}
 
 
-class Able:
-    """Which of some resources have an option of restore, by the provider's schemas."""
+def options(
+    args: Namespace, inner: str, needed_too: Sequence[Item], chosen: Sequence[Item], schemas: Item
+) -> Iterator[tuple[Item, str, Any]]:
+    """Resource, option and value for what `--path`, `--to` and `--overwrite` say."""
+    if inner:
+        yield having(chosen[-1:], "path", schemas)[0], "path", inner
+    if args.to:
+        for item, place in places(having(needed_too, "restore_path", schemas), args.to):
+            yield item, "restore_path", place
+    if args.overwrite:
+        for item in having(needed_too, "overwrite", schemas):
+            yield item, "overwrite", True
 
-    def __init__(self, chosen: Sequence[Item], schemas: Item) -> None:
-        self._chosen = chosen
-        self._schemas = schemas
 
-    def having(self, option: str) -> list[Item]:
-        """Those that have it; raises `UnsupportedOperation` where none has."""
-        found = [item for item in self._chosen if option in self._schemas.get(item["type"], {}).get("properties", {})]
-        if not found:
-            kinds = ", ".join(sorted({item["type"] for item in self._chosen}))
-            raise UnsupportedOperation(f"a restore has no option {option} for {kinds}")
-        return found
+def having(items: Sequence[Item], option: str, schemas: Item) -> list[Item]:
+    """Those whose plugin has an option of restore; raises `UnsupportedOperation` where none has."""
+    found = [item for item in items if option in schemas.get(item["type"], {}).get("properties", {})]
+    if not found:
+        kinds = ", ".join(sorted({item["type"] for item in items}))
+        raise UnsupportedOperation(f"a restore has no option {option} for {kinds}")
+    return found
 
 
 def places(chosen: Sequence[Item], to: str) -> list[tuple[Item, str]]:
