@@ -142,9 +142,10 @@ def test_a_dump_comes_back_as_a_new_database_of_an_ordinary_role(host, engine) -
 
 def test_without_a_name_one_is_made(host, engine) -> None:
     host.protect(engine.name)
-    restored = host.restore(engine.name)
-    assert restored.registered.name == "customers_5f0c2ad1"
-    assert engine.names("customers_5f0c2ad1") == 1000
+    made = host.restore(engine.name).registered.name
+    assert made.startswith("customers_")
+    assert engine.databases() == {"customers", made}
+    assert engine.names(made) == 1000
 
 
 def test_what_exists_is_left_alone_unless_declaration_and_caller_agree(host, engine) -> None:

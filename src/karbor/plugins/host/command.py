@@ -115,12 +115,16 @@ def feed(program: Program, chunks: Iterable[bytes], *, silence: float) -> None:
         assert child.stdin is not None
         fd = child.stdin.fileno()
         os.set_blocking(fd, False)
+        taken = False
         with selectors.DefaultSelector() as ready, contextlib.suppress(BrokenPipeError):
             ready.register(fd, selectors.EVENT_WRITE)
             for chunk in chunks:
                 _give(ready, fd, chunk, program, silence)
+            taken = True
         child.stdin.close()
         _end(program, child, said, silence)
+        if not taken:
+            raise ResourceFailed(f"{program.called} ended before it had taken everything in")
 
 
 def _give(ready: selectors.BaseSelector, fd: int, chunk: bytes, program: Program, silence: float) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from karbor.errors import Refused, ResourceFailed
@@ -11,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from karbor.domain.checkpoint import Consistency
-    from karbor.domain.preflight import PreflightItem
+    from karbor.domain.preflight import Action, PreflightItem
     from karbor.plugins.host.database import DatabaseRestore
     from karbor.plugins.host.declaration import Server
     from karbor.sdk.op import Look, Op
@@ -90,44 +92,45 @@ class ServerDatabase:
     def preflight_restore(self, look: Look, options: DatabaseRestore) -> Iterable[PreflightItem]:
         """Whether a database is made or overwritten."""
         size = int(look.saved.get("logical_bytes", 0))
-        name = self._name(options, "new database")
-        exists = self._check(name, options)
-        return [reporting.item(look.resource, "overwrite" if exists else "create", name, size=size)]
+        action: Action = "overwrite" if self._check(options) else "create"
+        return [reporting.item(look.resource, action, options.restore_name or "a new database", size=size)]
 
     def restore(self, op: Op, options: DatabaseRestore) -> str:
         """Run the dump in a new database, or in its own where that is allowed; returns its name."""
-        name = self._name(options, self._new_name(op))
-        exists = op.read("exists", lambda: self._check(name, options))
-        tag = ""
-        if not exists:
-            tag = op.once("database", lambda mark: self._create(name, mark), lambda mark: self._find(name, mark))
+        name, tag = self._member.database, ""
+        if not op.read("in place", lambda: self._check(options)):
+            made = op.once("database", partial(self._create, options), partial(self._find, options))
+            name, tag = made["name"], made["tag"]
             op.defer("unfinished", lambda: None if op.made("filled") else self._engine.drop(name, tag))
         # A recorded end keeps a replay from running the dump again in a database that may be in use by then.
         op.once("filled", lambda _mark: self._fill(op, name, tag), lambda _mark: None)
         return name
 
-    def undo(self, op: Op, options: DatabaseRestore) -> None:
+    def undo(self, op: Op, options: DatabaseRestore) -> None:  # noqa: ARG002 - as of every kind of database
         """Remove the database that was made; one that was overwritten stays as it is."""
-        tag = op.made("database")
-        name = self._name(options, self._new_name(op))
-        if tag:
-            self._engine.drop(name, tag)
+        made = op.made("database")
+        if made is not None:
+            self._engine.drop(made["name"], made["tag"])
         elif op.made("filled"):
-            op.warn(f"{name} was overwritten and stays so: what it held before is gone")
+            op.warn(f"{self._member.name} was overwritten and stays so: what it held before is gone")
 
     def device_of(self) -> int | None:
         """None: where a server keeps its data is not ours to know."""
         return None
 
-    def _new_name(self, op: Op) -> str:
-        return f"{self._member.database[:40]}_{op.checkpoint_id[:8]}"
+    def _create(self, options: DatabaseRestore, tag: str) -> dict[str, str]:
+        name = self._name(options, tag)
+        self._engine.create(name, tag)
+        return {"name": name, "tag": tag}
 
-    def _create(self, name: str, mark: str) -> str:
-        self._engine.create(name, mark)
-        return mark
+    def _find(self, options: DatabaseRestore, tag: str) -> dict[str, str] | None:
+        name = self._name(options, tag)
+        return {"name": name, "tag": tag} if self._engine.find(name, tag) else None
 
-    def _find(self, name: str, mark: str) -> str | None:
-        return mark if self._engine.find(name, mark) else None
+    def _name(self, options: DatabaseRestore, tag: str) -> str:
+        """The name asked for, or one that no other restore gets."""
+        own = hashlib.sha256(tag.encode()).hexdigest()[:8]
+        return options.restore_name or f"{self._member.database[:40]}_{own}"
 
     def _fill(self, op: Op, name: str, tag: str) -> bool:
         self._engine.fill(name, tag, self._reported(op))
@@ -141,25 +144,23 @@ class ServerDatabase:
             op.progress(min(done, total), total)
             yield chunk
 
-    def _name(self, options: DatabaseRestore, new: str) -> str:
-        """Where it goes. A `restore_path`, which means "elsewhere", means a new database, as no name does."""
-        return options.restore_name or new
+    def _check(self, options: DatabaseRestore) -> bool:
+        """Whether it goes into the declared database itself; raises `Refused` where the dump may not be run there.
 
-    def _check(self, name: str, options: DatabaseRestore) -> bool:
-        """Whether the database exists; raises `Refused` where the dump may not be run in it."""
+        A `restore_path`, which means "elsewhere", means a new database, as no name does.
+        """
         self._engine.check_tools()
         if not self._member.privileged_restore:
             self._engine.check_ordinary()
-        exists = self._engine.size(name, restoring=True) is not None
-        if not exists:
+        name = options.restore_name
+        if name is None or self._engine.size(name, restoring=True) is None:
             return False
+        what = f"{self._member.engine} database {name} exists"
         if name != self._member.database or not self._member.restore_in_place:
-            raise Refused(
-                f"{self._member.engine} database {name} exists",
-                hint="give another restore_name; the declaration may allow restore_in_place for its own database",
-            )
+            hint = "give another restore_name; the declaration may allow restore_in_place for its own database"
+            raise Refused(what, hint=hint)
         if not options.overwrite:
-            raise Refused(f"{self._member.engine} database {name} exists", hint="ask for overwrite")
+            raise Refused(what, hint="ask for overwrite")
         return True
 
 
