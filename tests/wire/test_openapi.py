@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import schemathesis
 
 P = "5" * 32
 N = "b766f37c-d011-4026-8228-28730d734a3f"
@@ -25,6 +26,10 @@ CONFIG = f"""\
 "path.provider_id" = "{N}"
 "path.type" = "OS::Cinder::Volume"
 """
+
+
+def test_the_document_is_openapi_31(port):
+    schemathesis.openapi.from_url(f"http://127.0.0.1:{port}/openapi.json").validate()
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,8 @@ from __future__ import annotations
 import functools
 import logging
 import uuid
+from contextlib import contextmanager, nullcontext
+from threading import Semaphore
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
@@ -19,7 +21,7 @@ from karbor.api import faults, parsing
 from karbor.api.listing import next_links
 from karbor.api.route import Call, Content, Route
 from karbor.api.routes import ROUTES
-from karbor.errors import InvalidInput, NotFound, OverLimit
+from karbor.errors import InvalidInput, NotFound, OverLimit, Unavailable
 from karbor.protection.catalogue import MAX_LIMIT
 
 if TYPE_CHECKING:
@@ -30,11 +32,11 @@ if TYPE_CHECKING:
     from karbor.domain.clock import Clock
     from karbor.domain.context import Caller
     from karbor.protection.service import ProtectionService
-    from karbor.wire.answers import Preflight
 
 App = falcon.App[falcon.Request, falcon.Response]
 
 MAX_BODY = 1 << 20
+CLOUD_SLOTS = 4
 BLOCK = 1 << 20
 """Bytes that are read from a checkpoint at a time."""
 _ACCESS = logging.getLogger("karbor.api.access")
@@ -53,17 +55,23 @@ def build_application(
     clock: Clock,
     max_body: int = MAX_BODY,
     max_limit: int = MAX_LIMIT,
+    cloud_slots: int = CLOUD_SLOTS,
     public_url: str = "",
     request_ids: Callable[[], str] = new_request_id,
     routes: tuple[Route, ...] = ROUTES,
 ) -> App:
     """The application. `public_url` replaces what requests say the service's address is, in links; `max_body` is in
-    bytes, `max_limit` the most records in one answer.
+    bytes, `max_limit` the most records in one answer, `cloud_slots` how many requests may wait for a foreign service at once.
     """
     app = falcon.App(middleware=[_Edges(authenticator, policy, clock, request_ids)])
     app.req_options.strip_url_path_trailing_slash = True
     faults.install(app, authenticator.challenge)
-    limits = _Limits(max_body=max_body, max_limit=min(max_limit, MAX_LIMIT), public_url=public_url.rstrip("/"))
+    limits = _Limits(
+        max_body=max_body,
+        max_limit=min(max_limit, MAX_LIMIT),
+        public_url=public_url.rstrip("/"),
+        cloud_slots=Semaphore(cloud_slots),
+    )
     for template in dict.fromkeys(route.template for route in routes):
         rows = [route for route in routes if route.template == template]
         app.add_route(template, _resource([_Endpoint(row, service, policy, limits) for row in rows]))
@@ -114,6 +122,7 @@ class _Limits(msgspec.Struct, frozen=True, kw_only=True):
     max_body: int
     max_limit: int
     public_url: str
+    cloud_slots: Semaphore
 
 
 class _Endpoint:
@@ -132,15 +141,26 @@ class _Endpoint:
         for rule in self._rules(call.body):
             self._policy.check(rule, call.caller)
         resp.status = self.route.status
-        if self.route.preflight and call.query.get("dry_run"):
-            preflight: Preflight = self.route.preflight(self._service, call)
-            resp.data = msgspec.json.encode({"preflight": preflight})
-            return
-        answer = self.route.handler(self._service, call)
-        if isinstance(answer, Content):
+        dry_run = self.route.preflight if call.query.get("dry_run") else None
+        with self._slot() if self.route.asks_cloud or dry_run else nullcontext():
+            answer = (dry_run or self.route.handler)(self._service, call)
+        if dry_run:
+            resp.data = msgspec.json.encode({"preflight": answer})
+        elif isinstance(answer, Content):
             _stream(req, resp, answer)
         else:
             resp.data = self._document(req, call, answer)
+
+    @contextmanager
+    def _slot(self) -> Iterator[None]:
+        """Requests that wait for a cloud leave threads to those that do not."""
+        slots = self._limits.cloud_slots
+        if not slots.acquire(blocking=False):
+            raise Unavailable("too many requests are waiting for the cloud", hint="try again in some seconds")
+        try:
+            yield
+        finally:
+            slots.release()
 
     def _call(self, req: falcon.Request, elements: dict[str, str]) -> Call:
         route, caller = self.route, req.context.caller
@@ -218,6 +238,7 @@ def _stream(req: falcon.Request, resp: falcon.Response, content: Content) -> Non
         resp.set_header("Content-Range", f"bytes {first}-{last}/{content.size}")
     resp.content_type = "application/octet-stream"
     resp.set_header("Accept-Ranges", "bytes")
+    resp.set_header("X-Content-Type-Options", "nosniff")
     resp.set_stream(_blocks(content, first, last + 1), last + 1 - first)
 
 

@@ -98,6 +98,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     faults: tuple[int, ...] = ()
     """Statuses that this route may answer with, beyond those any route may."""
     unchecked: tuple[str, ...] = ()
+    asks_cloud: bool = False
+    """Whether it waits for a foreign service, as every dry run does, so that only some of these may run at once."""
     since: Since = "v1"
     public: bool = False
     status: int = 200

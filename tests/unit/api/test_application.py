@@ -220,3 +220,36 @@ def test_administrators_see_foreign_objects(send, service):
     service.catalogue.records[Plan] = msgspec.structs.replace(service.catalogue.records[Plan], project_id=P2)
     assert send("GET", f"/plans/{PLAN}", token="admin").status_code == 200
     assert send("GET", f"/plans/{PLAN}").status_code == 404
+
+
+def test_requests_that_wait_for_a_cloud_leave_threads_to_others(service, policy):
+    import threading
+
+    from karbor.api.application import build_application
+    from karbor.api.auth import StaticAuth
+    from karbor.domain.context import Caller
+
+    reached, free = threading.Event(), threading.Event()
+
+    def slow(caller, kind):
+        reached.set()
+        free.wait(10)
+        return []
+
+    service.instances = slow
+    auth = StaticAuth({"t": Caller(user_id="u", project_id=P, roles=("member",))})
+    clock = type("Clock", (), {"monotonic": staticmethod(lambda: 0.0)})()
+    client = falcon.testing.TestClient(build_application(service, auth, policy, clock=clock, cloud_slots=1))
+
+    def get(path):
+        return client.simulate_get(f"/v1/{P}{path}", headers={"X-Auth-Token": "t"}).status_code
+
+    instances = "/protectables/OS::Nova::Server/instances"
+    waiting = threading.Thread(target=get, args=(instances,))
+    waiting.start()
+    assert reached.wait(10)
+    assert get(instances) == 503
+    assert get("/plans") == 200
+    free.set()
+    waiting.join()
+    assert get(instances) == 200

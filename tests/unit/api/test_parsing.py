@@ -4,7 +4,7 @@ import contextlib
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from karbor.api import parsing
@@ -34,6 +34,7 @@ JSON = st.recursive(
 
 
 @pytest.mark.parametrize("route", WITH_BODY, ids=lambda route: route.handler.__name__)
+@settings(max_examples=30)
 @given(data=st.data())
 def test_any_json_is_a_value_or_a_clear_error(route, data):
     decoder = msgspec.json.Decoder(route.request_type)
@@ -51,6 +52,7 @@ def test_any_bytes_are_a_clear_error(content):
 
 
 @pytest.mark.parametrize("route", [route for route in ROUTES if route.query_types], ids=lambda r: r.handler.__name__)
+@settings(max_examples=20)
 @given(text=st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=40), data=st.data())
 def test_any_query_is_a_value_or_a_clear_error(route, text, data):
     name = data.draw(st.sampled_from(sorted(route.query_types)))
