@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import hashlib
 import os
 import stat
 from collections import deque
@@ -18,6 +17,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from karbor.bank.vault.files_content import SMALL
+from karbor.bank.vault.files_existing import KINDS, Existing
+from karbor.bank.vault.files_links import HardLinks
 from karbor.bank.vault.files_metadata import Metadata
 from karbor.bank.vault.files_skips import Skips, shown
 from karbor.bank.vault.files_target import (
@@ -25,15 +26,11 @@ from karbor.bank.vault.files_target import (
     Taken,
     clear_scratch,
     enter_directory,
-    is_hole,
     look,
     new_file,
-    new_link,
     new_special,
-    old_file,
     valid_name,
     valid_target,
-    walk_to,
 )
 from karbor.bank.vault.reader import Content
 from karbor.errors import Conflict, InvalidInput, NotFound, ResourceFailed
@@ -52,7 +49,6 @@ MAX_DEPTH = 500
 _BATCH_BYTES = 16 << 20
 _BATCH_FILES = 500
 """Small files that are fetched together, in the order in which they lie in the bank."""
-_PIECE = 1 << 20
 
 
 def restore_tree(
@@ -97,13 +93,6 @@ class _Frame:
         return self.path + b"/" + node.name if self.path else node.name
 
 
-class _Link:
-    """Where a file that has more links was restored."""
-
-    def __init__(self, content: bytes, directory: bytes, name: bytes, identity: tuple[int, int], left: int) -> None:
-        self.content, self.directory, self.name, self.identity, self.left = content, directory, name, identity, left
-
-
 class _TreeReader:
     def __init__(
         self,
@@ -119,7 +108,8 @@ class _TreeReader:
         self._repository, self._target, self._options, self._path = repository, target, options, path
         self._threads, self._progress = threads, progress
         self._metadata = Metadata(options, self.skips)
-        self._links: dict[tuple[int, int], _Link] = {}
+        self._links = HardLinks(target, overwrite=options.overwrite)
+        self._existing = Existing(repository, self._metadata)
         self._stack: list[_Frame] = []
         self._done_bytes = 0
 
@@ -202,49 +192,18 @@ class _TreeReader:
             found = look(frame.descriptor, node.name)
             if found is None:
                 return True
-            if stat.S_ISREG(found.st_mode) and self._is_equal(frame, node):
+            # Without leave to replace, an equal file that should be a link and is none stays as well.
+            identity = self._links.identity(node) if self._options.overwrite else None
+            if stat.S_ISREG(found.st_mode) and self._existing.is_equal_file(frame.descriptor, node, identity):
                 clear_scratch(frame.descriptor, node.name)
                 self._count(node, node.size)
-                self._remember(frame, node, found)
+                self._links.remember(frame.path, node, found)
                 return False
             if self._options.overwrite and not stat.S_ISDIR(found.st_mode):
                 return True
             clear_scratch(frame.descriptor, node.name)
         self._skip(path, "exists")
         return False
-
-    def _is_equal(self, frame: _Frame, node: Node) -> bool:
-        """Whether the existing file has the node's content and metadata, and is the link it should be."""
-        file = old_file(frame.descriptor, node.name)
-        if file is None:
-            return False
-        try:
-            found = os.fstat(file)
-            first = self._links.get((node.device_id, node.inode)) if node.links > 1 else None
-            return (
-                found.st_size == node.size
-                and (first is None or first.identity == (found.st_dev, found.st_ino) or not self._options.overwrite)
-                and self._metadata.equal(file, found, node)
-                and self._has_content(file, node)
-            )
-        finally:
-            os.close(file)
-
-    def _has_content(self, file: int, node: Node) -> bool:
-        """Compare by hash, without fetching anything."""
-        offset = 0
-        zeros: dict[int, bytes] = {}
-        for number, size in enumerate(Content.of(self._repository, [node]).sizes.tolist()):
-            if is_hole(file, offset, size):
-                if size not in zeros:
-                    zeros[size] = hashlib.sha256(bytes(size)).digest()
-                digest = zeros[size]
-            else:
-                digest = _digest(file, offset, size)
-            if digest != node.content[32 * number : 32 * number + 32]:
-                return False
-            offset += size
-        return True
 
     def _restore_files(self, frame: _Frame, nodes: list[Node]) -> None:
         """Small files together, a large one alone."""
@@ -282,40 +241,19 @@ class _TreeReader:
             self._skip(path, "exists")
             return
         self._count(node)
-        self._remember(frame, node, found)
-
-    # --- hard links
-
-    def _remember(self, frame: _Frame, node: Node, found: os.stat_result) -> None:
-        if node.links > 1:
-            link = _Link(node.content, frame.path, node.name, (found.st_dev, found.st_ino), node.links - 1)
-            self._links.setdefault((node.device_id, node.inode), link)
+        self._links.remember(frame.path, node, found)
 
     def _restore_link(self, frame: _Frame, node: Node) -> bool:
-        """Whether the file could be restored as another name of one that was restored before."""
-        key = node.device_id, node.inode
-        first = self._links.get(key) if node.links > 1 else None
-        if first is None or first.content != node.content:
-            return False
+        """Whether the file needs no writing: it is another name of one that was restored, or its name is taken."""
         path = frame.below(node)
         try:
-            source = walk_to(self._target, first.directory)
-            try:
-                linked = new_link(
-                    source, first.name, first.identity, frame.descriptor, node.name, overwrite=self._options.overwrite
-                )
-            finally:
-                os.close(source)
+            with _explained(path):
+                linked = self._links.make(frame.descriptor, node)
         except Taken:
             self._skip(path, "exists")
             return True
-        except OSError:
-            return False  # the first one has gone, or the file system has no hard links: write it again
         if linked:
             self._count(node, node.size)
-            first.left -= 1
-            if first.left <= 0:
-                del self._links[key]
         return linked
 
     # --- what is neither file nor directory
@@ -330,7 +268,7 @@ class _TreeReader:
             return
         with _explained(path):
             found = look(frame.descriptor, node.name)
-            if found is not None and self._is_equal_special(frame, node, found):
+            if found is not None and self._existing.is_equal_special(frame.descriptor, node, found):
                 clear_scratch(frame.descriptor, node.name)
                 self._count(node)
                 return
@@ -340,22 +278,14 @@ class _TreeReader:
                 return
         self._make_special(frame, node, path)
 
-    def _is_equal_special(self, frame: _Frame, node: Node, found: os.stat_result) -> bool:
-        """Times of links and devices are not compared: what they point to is what they are."""
-        if stat.S_IFMT(found.st_mode) != _KINDS[node.type]:
-            return False
-        if node.type == "symlink":
-            return os.readlink(node.name, dir_fd=frame.descriptor) == node.linktarget
-        return found.st_rdev == node.device and stat.S_IMODE(found.st_mode) == self._metadata.mode(node)
-
     def _make_special(self, frame: _Frame, node: Node, path: bytes) -> None:
         def make(scratch: bytes) -> None:
             if node.type == "symlink":
                 os.symlink(node.linktarget, scratch, dir_fd=frame.descriptor)
             else:
-                _make_device(scratch, _KINDS[node.type] | 0o600, node.device, frame.descriptor)
+                _make_device(scratch, KINDS[node.type] | 0o600, node.device, frame.descriptor)
 
-        kind = _KINDS[node.type]
+        kind = KINDS[node.type]
         try:
             with (
                 _explained(path),
@@ -394,16 +324,6 @@ class _TreeReader:
         return moved
 
 
-def _digest(file: int, offset: int, size: int) -> bytes:
-    """The hash of a range of a file, or of what there is of it."""
-    digest = hashlib.sha256()
-    end = offset + size
-    while offset < end and (piece := os.pread(file, min(_PIECE, end - offset), offset)):
-        digest.update(piece)
-        offset += len(piece)
-    return digest.digest()
-
-
 class _NoDevice(Exception):
     """A device cannot be made, for want of privilege or because there is none of this number."""
 
@@ -417,9 +337,6 @@ def _make_device(name: bytes, mode: int, device: int, directory: int) -> None:
         if error.errno not in (errno.EPERM, errno.EINVAL):
             raise
         raise _NoDevice(error.strerror) from None
-
-
-_KINDS = {"symlink": stat.S_IFLNK, "dev": stat.S_IFBLK, "chardev": stat.S_IFCHR, "fifo": stat.S_IFIFO}
 
 
 @contextlib.contextmanager
