@@ -76,6 +76,11 @@ class Chaos:
         self.workers: list[Any] = [None] * workers
         self.plans: dict[str, Any] = {}
 
+    def close(self) -> None:
+        """End what is left of the workers, and let go of the database."""
+        self._end_workers(signal.SIGKILL)
+        self.app.database.close()
+
     # --- the work
 
     def ask(self) -> None:
