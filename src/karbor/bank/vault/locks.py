@@ -168,7 +168,7 @@ class RepositoryLock:
         self._repository.documents.delete(FOLDER, name)
 
     def _excluded_by(self, lock: HeldLock) -> bool:
-        if lock.ours:  # two sweepers at once would help nobody
+        if lock.ours:  # two processes that sweep at once would help nobody
             return lock.exclusive and self._exclusive and lock.hostname != self._hostname
         return lock.exclusive or self._exclusive
 

@@ -207,7 +207,7 @@ class Pruner:
 
     @contextmanager
     def _locked(self, *, exclusive: bool) -> Iterator[RepositoryLock]:
-        lock = RepositoryLock(self._repository, incarnation=f"{self._incarnation}-prune", exclusive=exclusive)
+        lock = RepositoryLock(self._repository, incarnation=self._incarnation, exclusive=exclusive)
         self._with_room(lock.__enter__)
         try:
             yield lock

@@ -243,7 +243,9 @@ class Repository:
 
     def load_tree(self, tree: bytes) -> list[Node]:
         """The nodes of a tree."""
-        return decode_tree(self.load("tree", tree), f"{self.prefix}tree/{tree.hex()}")
+        raw = self.load("tree", tree)
+        place = self.index.place("tree", tree)
+        return decode_tree(raw, self.pack_path(place.pack) if place else self.prefix)
 
     def pack_header(self, pack: bytes) -> list[Blob]:
         """The blobs of a pack as its own header names them."""

@@ -12,36 +12,38 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+class _End:
+    """Stands after the last item."""
+
+
+_END = _End()
+
+
 def share(items: Iterable[T], work: Callable[[T], None], *, threads: int) -> None:
     """Call `work` with every item, on `threads` threads. The first error ends all of them and is raised."""
     iterator = iter(items)
     lock = Lock()
-    failed = False
+    errors: list[BaseException] = []
 
     def take_all() -> None:
-        nonlocal failed
-        while not failed:
-            with lock:
-                try:
-                    item = next(iterator)
-                except StopIteration:
+        try:
+            while not errors:
+                with lock:
+                    item = next(iterator, _END)
+                if isinstance(item, _End):
                     return
-                except BaseException:
-                    failed = True
-                    raise
-            try:
                 work(item)
-            except BaseException:
-                failed = True
-                raise
+        except BaseException as error:  # noqa: BLE001 - raised in the calling thread
+            errors.append(error)
 
     if threads == 1:
         take_all()
-        return
-    with ThreadPoolExecutor(threads, thread_name_prefix="vault") as pool:
-        futures = [pool.submit(take_all) for _ in range(threads)]
-        for future in futures:
-            future.result()
+    else:
+        with ThreadPoolExecutor(threads, thread_name_prefix="vault") as pool:
+            for _ in range(threads):
+                pool.submit(take_all)
+    if errors:
+        raise errors[0]
 
 
 class Tally:

@@ -11,7 +11,7 @@ from karbor.bank.vault.index import INDEX_BLOBS, encode_index
 from karbor.bank.vault.nodes import encode_tree
 from karbor.bank.vault.pack import PackBuilder
 from karbor.bank.vault.segments import PackEntry
-from karbor.errors import BankError
+from karbor.errors import BankError, KarborError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -60,7 +60,7 @@ class Writer:
         self._indexed = repository.clock.monotonic()
         self._lock = Lock()
         self._index_lock = Lock()
-        self._failed = False
+        self._failure: BaseException | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -112,7 +112,7 @@ class Writer:
     def close(self) -> None:
         """Forget what was not flushed."""
         self._slots = {"data": [], "tree": []}
-        self._failed = True
+        self._failure = self._failure or BankError("the writer was closed")
 
     def _claim(self, kind: BlobKind, blob_id: bytes) -> bool:
         with self._lock:
@@ -132,11 +132,8 @@ class Writer:
             slot.lock.acquire()
             slots.append(slot)
         try:
-            yield slot
-        except BaseException:
-            # Others may have relied on the blob that was claimed and is now lost.
-            self._failed = True
-            raise
+            with self._failing():
+                yield slot
         finally:
             slot.lock.release()
 
@@ -154,23 +151,31 @@ class Writer:
 
     def _put(self, key: str, data: Buffer) -> None:
         self._check()
-        try:
+        with self._failing():
             if self._throttle is not None:
                 self._throttle(len(data))
             self.repository.bank.put(key, [data])
-        except BaseException:
-            self._failed = True
-            raise
         with self._lock:
             self.added_bytes += len(data)
 
     def _check(self) -> None:
-        if self._failed:
-            raise BankError("the writer has failed or was closed; what it saved is not complete")
+        if isinstance(self._failure, KarborError):
+            raise self._failure
+        if self._failure is not None:
+            raise BankError("the writer has failed; what it saved is not complete") from self._failure
+
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        """An error ends the writer: others may rely on what was claimed and is now lost. They are told the first one."""
+        try:
+            yield
+        except BaseException as error:
+            self._failure = self._failure or error
+            raise
 
     def _write_index(self) -> None:
         """One after another: `flush` must not return while another thread still sends an index file."""
-        with self._index_lock:
+        with self._index_lock, self._failing():
             with self._lock:
                 packs, self._packs = self._packs, []
             self._indexed = self.repository.clock.monotonic()

@@ -287,7 +287,7 @@ class History:
         self.bank.writes_left = None
         self.runs.clear()
         self.epochs.runs.clear()
-        remove_locks(self.repository, f"i{self.incarnation}-prune")
+        remove_locks(self.repository, f"i{self.incarnation}")
         self.incarnation += 1
         self.repository = Repository.open(self.bank, "p/", "secret", clock=self.clock)
 

@@ -10,6 +10,7 @@ import pytest
 
 from karbor.bank.vault import pack as pack_module
 from karbor.bank.vault.codec import MAX_BLOB
+from karbor.bank.vault.workers import share
 from karbor.errors import BankError, BankFull, InvalidInput
 
 
@@ -110,7 +111,7 @@ def test_a_failed_put_fails_the_writer(repository, monkeypatch):
         writer.flush()
     monkeypatch.undo()
     # The lost blob was claimed: had flush succeeded now, whoever relied on it would have lost it.
-    with pytest.raises(BankError, match="failed"):
+    with pytest.raises(BankFull, match="no room"):
         writer.flush()
     assert not repository.index.has("data", first)
 
@@ -119,8 +120,22 @@ def test_a_failed_blob_fails_the_writer(repository):
     writer = repository.writer()
     with pytest.raises(InvalidInput):
         writer.save("data", bytes(MAX_BLOB + 1))
-    with pytest.raises(BankError, match="failed"):
+    with pytest.raises(InvalidInput, match="cannot be stored"):
         writer.flush()
+
+
+def test_who_did_not_fail_is_told_what_did(repository, monkeypatch):
+    monkeypatch.setattr(pack_module, "PACK_TARGET", 1000)
+
+    def full(*_, **__):
+        raise BankFull("no room")
+
+    monkeypatch.setattr(type(repository.bank), "put", full)
+    writer = repository.writer()
+    with pytest.raises(BankFull, match="no room"):
+        share((os.urandom(2000) for _ in range(100)), lambda blob: writer.save("data", blob), threads=4)
+    with pytest.raises(BankFull, match="no room"):
+        writer.save("data", b"x")
 
 
 def test_an_empty_blob_is_refused(repository):
