@@ -113,11 +113,14 @@ class Server:
         self.process = subprocess.Popen(arguments, stderr=subprocess.DEVNULL)
         self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         self.errors = 0
-        for _ in range(300):
+        deadline = time.monotonic() + 120
+        while True:
             try:
                 self.request("GET", "/healthcheck")
                 break
             except OSError:
+                if time.monotonic() > deadline:
+                    raise
                 self.connection.close()
                 time.sleep(0.1)
 

@@ -56,8 +56,9 @@ def _midnight(day: dt.date) -> dt.datetime:
 def show_checkpoint(service: ProtectionService, call: Call) -> answers.Checkpoint:
     """One checkpoint; deleted ones can be read too."""
     found = _found(service, call)
-    progress = service.progress(call.caller, "checkpoint", found.id) if found.status in UNDER_WAY else None
-    return _checkpoint(found, progress_answer(progress) if progress else UNSET)
+    if found.status not in UNDER_WAY or found.project_id != call.caller.project_id:  # progress is the project's own
+        return _checkpoint(found)
+    return _checkpoint(found, progress_answer(service.progress(call.caller, "checkpoint", found.id)))
 
 
 def create_checkpoint(service: ProtectionService, call: Call) -> answers.Checkpoint:

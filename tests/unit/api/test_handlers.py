@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import msgspec
 import pytest
+
+from karbor.domain.checkpoint import Checkpoint
 
 P = "1" * 32
 PROVIDER = "b766f37c-d011-4026-8228-28730d734a3f"
@@ -241,3 +244,12 @@ def test_content_of_an_empty_file(send, service):
     service.content = b""
     answer = send("GET", f"{PLACE}/content?resource=OS::Cinder::Volume%23a1&path=f")
     assert (answer.status_code, answer.content) == (200, b"")
+
+
+def test_progress_stands_in_a_checkpoint_under_way_for_its_own_project(send, service):
+    checkpoint = service.catalogue.records[Checkpoint]
+    service.catalogue.records[Checkpoint] = msgspec.structs.replace(checkpoint, status="protecting")
+    assert send("GET", PLACE).json["checkpoint"]["progress"]["total_bytes"] == 2
+    foreign = msgspec.structs.replace(checkpoint, status="protecting", project_id="2" * 32)
+    service.catalogue.records[Checkpoint] = foreign
+    assert "progress" not in send("GET", PLACE, token="admin").json["checkpoint"]
