@@ -81,7 +81,11 @@ def measure(shape: str, size: int, url: str) -> dict[str, float]:
         app.__dict__["inventory"] = Inventory({THING: Things()}, {})
         app.upgrade_database()
         caller = Caller(user_id="u", project_id="p", roles=("member",))
-        roots = list(things.values()) if shape == "flat" else [things[n] for n in list(edges)[:: 10 if shape == "deep" else size]]
+        roots = (
+            list(things.values())
+            if shape == "flat"
+            else [things[n] for n in list(edges)[:: 10 if shape == "deep" else size]]
+        )
         plan = app.service.create_plan(
             caller, name="bench", description=None, provider_id=PROVIDER, resources=roots, parameters={}
         )
@@ -129,7 +133,9 @@ def main() -> int:
     flat = found["flat"]
     result = {
         "database": "sqlite",
-        "step_cpu_ms": {shape: {size: row["step_cpu_ms"] for size, row in rows.items()} for shape, rows in found.items()},
+        "step_cpu_ms": {
+            shape: {size: row["step_cpu_ms"] for size, row in rows.items()} for shape, rows in found.items()
+        },
         "protect_cpu_s": {size: row["cpu_s"] for size, row in flat.items()},
         "slope": flat[str(sizes[-1])]["step_cpu_ms"] / flat[str(sizes[0])]["step_cpu_ms"],
         "runs": found,
