@@ -60,6 +60,7 @@ id = {ident}
 description = {name} of the tests
 bank = karbor-fs-bank-plugin
 plugin = {plugin}
+delete_grace = 0
 enabled = True
 [karbor-fs-bank-plugin]
 path = {state}/bank-{plugin}
