@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import random
 from datetime import timedelta
 
 import pytest
+from tests.memory_bank import MemoryBank
 
-from karbor.bank.vault.locks import HeldLock, remove_locks
+from karbor.bank.vault.locks import HeldLock
 from karbor.bank.vault.nodes import Node
 from karbor.bank.vault.prune import Pruner
 from karbor.bank.vault.prune_mark import read_mark
@@ -238,8 +238,8 @@ def test_a_mark_that_was_cut_off_is_made_again(repository, epochs, pruner, monke
     assert pruner().sweep().deleted_packs == 2
 
 
-def test_a_full_bank_can_be_pruned(memory_bank, clock, epochs):
-    bank = memory_bank()
+def test_a_full_bank_can_be_pruned(clock, epochs):
+    bank = MemoryBank()
     repository = Repository.create(bank, "p/", "secret", clock=clock)
     blobs = [os.urandom(200_000) for _ in range(4)]
     half = save(repository, blobs)
@@ -258,112 +258,3 @@ def test_a_full_bank_can_be_pruned(memory_bank, clock, epochs):
     assert contents(repository) == {kept: blobs[0]}
     assert "karbor-ballast" in bank.objects
     save(repository, [os.urandom(1000)])
-
-
-class History:
-    """A random life of a repository, and what it must hold at every moment."""
-
-    def __init__(self, seed, memory_bank, crash, clock):
-        self.chance, self.crash, self.clock = random.Random(seed), crash, clock
-        self.bank, self.epochs, self.incarnation = memory_bank(), Epochs(), 0
-        self.repository = Repository.create(self.bank, "p/", "secret", clock=clock)
-        self.blobs = [self.chance.randbytes(self.chance.choice([50, 5000])) for _ in range(12)]
-        self.held, self.runs = {}, []
-
-    def step(self):
-        action = self.chance.choice([self.begin, self.write, self.write, self.end, self.forget, self.mark, self.sweep])
-        # Some of the service's processes die in the middle of what they do.
-        dies = self.chance.random() < 0.2
-        self.bank.writes_left = self.chance.randrange(8) if dies else None
-        try:
-            action()
-        except self.crash:
-            self.restart()
-        finally:
-            self.bank.writes_left = None
-
-    def restart(self):
-        """All runs of the dead process have ended badly; another one removes its locks."""
-        self.bank.writes_left = None
-        self.runs.clear()
-        self.epochs.runs.clear()
-        remove_locks(self.repository, f"i{self.incarnation}")
-        self.incarnation += 1
-        self.repository = Repository.open(self.bank, "p/", "secret", clock=self.clock)
-
-    def begin(self):
-        self.epochs.runs.append(self.epochs.current())
-        self.runs.append((self.epochs.current(), self.repository.writer(), []))
-
-    def write(self):
-        if not self.runs:
-            return
-        _, writer, written = self.chance.choice(self.runs)
-        for blob in self.chance.sample(self.blobs, 2):
-            writer.save("data", blob)
-            written.append(blob)
-        if self.chance.random() < 0.5:
-            writer.flush()
-
-    def end(self):
-        if not self.runs:
-            return
-        run = self.runs.pop(self.chance.randrange(len(self.runs)))
-        epoch, writer, written = run
-        if self.chance.random() < 0.8 and written:
-            content = b"".join(writer.save("data", blob) for blob in written)
-            tree = writer.save_tree([file_node(content, sum(map(len, written)))])
-            writer.flush()
-            snapshot = Snapshot(time=self.clock.now(), tree=tree, paths=("/p",))
-            name, sealed = self.repository.prepare_snapshot(snapshot)
-            self.repository.put_snapshot(name, sealed)
-            self.held[name] = b"".join(written)
-        self.epochs.runs.remove(epoch)
-
-    def forget(self):
-        if self.held:
-            name = self.chance.choice(sorted(self.held))
-            self.repository.forget(name)
-            del self.held[name]
-
-    def pruner(self):
-        limits = PruneLimits(dead_share=self.chance.choice([0.0, 0.3]))
-        name = f"i{self.incarnation}"
-        return Pruner(self.repository, self.epochs, incarnation=name, grace=timedelta(), limits=limits)
-
-    def mark(self):
-        mark = read_mark(self.repository.documents)
-        if mark is None or mark.swept or mark.epoch > self.epochs.current():
-            self.pruner().mark()
-
-    def sweep(self):
-        self.pruner().sweep()
-
-
-@pytest.mark.parametrize("seed", range(300))
-def test_no_history_loses_what_a_snapshot_needs(seed, memory_bank, crash, clock):
-    live(seed, memory_bank, crash, clock)
-
-
-@pytest.mark.long
-def test_no_history_of_ten_thousand_loses_what_a_snapshot_needs(memory_bank, crash, clock):
-    for seed in range(300, 10_300):
-        live(seed, memory_bank, crash, clock)
-
-
-def live(seed, memory_bank, crash, clock):
-    history = History(seed, memory_bank, crash, clock)
-    for _ in range(40):
-        history.step()
-        assert contents(history.repository) == history.held
-    # In the end nothing is left that nothing needs.
-    history.restart()
-    mark = read_mark(history.repository.documents)
-    if mark is None or mark.swept or mark.epoch > history.epochs.current():
-        history.pruner().mark()
-    history.sweep()
-    history.pruner().mark()
-    history.sweep()
-    assert contents(history.repository) == history.held
-    plan = Pruner(history.repository, history.epochs, incarnation="end", grace=timedelta()).plan()
-    assert plan.dead == ()
