@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 from typing import TYPE_CHECKING
 
 from karbor.bank.vault.files_target import is_hole, old_file
@@ -15,13 +14,11 @@ if TYPE_CHECKING:
     from karbor.bank.vault.nodes import Node
     from karbor.bank.vault.repository import Repository
 
-KINDS = {"symlink": stat.S_IFLNK, "dev": stat.S_IFBLK, "chardev": stat.S_IFCHR, "fifo": stat.S_IFIFO}
-"""The file types of the nodes that are neither file nor directory and can be made."""
 _PIECE = 1 << 20
 
 
 class Existing:
-    """Compares entries of the target with nodes."""
+    """Compares files of the target with nodes."""
 
     def __init__(self, repository: Repository, metadata: Metadata) -> None:
         self._repository, self._metadata = repository, metadata
@@ -41,14 +38,6 @@ class Existing:
             )
         finally:
             os.close(file)
-
-    def is_equal_special(self, directory: int, node: Node, found: os.stat_result) -> bool:
-        """Times of links and devices are not compared: what they point to is what they are."""
-        if stat.S_IFMT(found.st_mode) != KINDS[node.type]:
-            return False
-        if node.type == "symlink":
-            return os.readlink(node.name, dir_fd=directory) == node.linktarget
-        return found.st_rdev == node.device and stat.S_IMODE(found.st_mode) == self._metadata.mode(node)
 
     def _has_content(self, file: int, node: Node) -> bool:
         """Compare by hash, without fetching anything."""

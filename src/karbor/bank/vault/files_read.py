@@ -17,10 +17,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from karbor.bank.vault.files_content import SMALL
-from karbor.bank.vault.files_existing import KINDS, Existing
+from karbor.bank.vault.files_existing import Existing
 from karbor.bank.vault.files_links import HardLinks
 from karbor.bank.vault.files_metadata import Metadata
 from karbor.bank.vault.files_skips import Skips, shown
+from karbor.bank.vault.files_special import LeftOut, restore_special
 from karbor.bank.vault.files_target import (
     NewContent,
     Taken,
@@ -28,9 +29,7 @@ from karbor.bank.vault.files_target import (
     enter_directory,
     look,
     new_file,
-    new_special,
     valid_name,
-    valid_target,
 )
 from karbor.bank.vault.reader import Content
 from karbor.errors import Conflict, InvalidInput, NotFound, ResourceFailed
@@ -256,46 +255,13 @@ class _TreeReader:
             self._count(node, node.size)
         return linked
 
-    # --- what is neither file nor directory
-
     def _restore_special(self, frame: _Frame, node: Node) -> None:
         path = frame.below(node)
-        if node.type in ("socket", "irregular") or (node.type in ("dev", "chardev") and not self._options.devices):
-            self._skip(path, "socket" if node.type == "socket" else "device")
-            return
-        if node.type == "symlink" and not valid_target(node.linktarget):
-            self._skip(path, "name", "no link can have this target")
-            return
-        with _explained(path):
-            found = look(frame.descriptor, node.name)
-            if found is not None and self._existing.is_equal_special(frame.descriptor, node, found):
-                clear_scratch(frame.descriptor, node.name)
-                self._count(node)
-                return
-            if found is not None and (not self._options.overwrite or stat.S_ISDIR(found.st_mode)):
-                clear_scratch(frame.descriptor, node.name)
-                self._skip(path, "exists")
-                return
-        self._make_special(frame, node, path)
-
-    def _make_special(self, frame: _Frame, node: Node, path: bytes) -> None:
-        def make(scratch: bytes) -> None:
-            if node.type == "symlink":
-                os.symlink(node.linktarget, scratch, dir_fd=frame.descriptor)
-            else:
-                _make_device(scratch, KINDS[node.type] | 0o600, node.device, frame.descriptor)
-
-        kind = KINDS[node.type]
         try:
-            with (
-                _explained(path),
-                new_special(frame.descriptor, node.name, make, kind, overwrite=self._options.overwrite) as made,
-            ):
-                self._metadata.apply(made, node, os.fsdecode(path))
-        except Taken:
-            self._skip(path, "exists")
-        except _NoDevice as error:
-            self._skip(path, "device", str(error))
+            with _explained(path):
+                restore_special(frame.descriptor, node, self._options, self._metadata, os.fsdecode(path))
+        except LeftOut as left:
+            self._skip(path, left.reason, left.detail)
         else:
             self._count(node)
 
@@ -322,21 +288,6 @@ class _TreeReader:
             self._tell(before + done - self._done_bytes)
 
         return moved
-
-
-class _NoDevice(Exception):
-    """A device cannot be made, for want of privilege or because there is none of this number."""
-
-
-def _make_device(name: bytes, mode: int, device: int, directory: int) -> None:
-    try:
-        os.mknod(name, mode, device, dir_fd=directory)
-    except OverflowError:
-        raise _NoDevice("there is no such device number") from None
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.EINVAL):
-            raise
-        raise _NoDevice(error.strerror) from None
 
 
 @contextlib.contextmanager
