@@ -33,10 +33,12 @@ _TOMBSTONE = "tombstone"
 
 
 class Prepared(msgspec.Struct, frozen=True):
-    """A snapshot before its commit: journalled first, so that a replay commits the same bytes."""
+    """A snapshot before its commit: journalled first, so that a replay commits the same bytes. `tree` is the hex id of
+    its root."""
 
     snapshot_id: str
     sealed: bytes
+    tree: str = ""
 
 
 class Held(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,7 +87,7 @@ def prepare(
             f"fmt={manifest.format}",
         ),
     )
-    return whole, Prepared(*repository.prepare_snapshot(snapshot))
+    return whole, Prepared(*repository.prepare_snapshot(snapshot), root.hex())
 
 
 def tombstone(repository: Repository, snapshot_id: str, now: datetime) -> Prepared:

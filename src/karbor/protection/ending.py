@@ -9,6 +9,7 @@ import msgspec
 from karbor import __version__
 from karbor.bank.checkpoints import Prepared, load_manifest, prepare, revived, tombstone
 from karbor.bank.manifest import Manifest, Meta, Place
+from karbor.bank.vault.structure import require_whole
 from karbor.domain import checkpoint as states
 from karbor.domain import operation as operations
 from karbor.domain.checkpoint import Checkpoint, survives
@@ -75,7 +76,8 @@ class Endings:
         return effects
 
     def commit(self, claim: Claim, context: RunContext) -> Outcome:
-        """The bank gets the manifest and, last, the snapshot: from then on the checkpoint exists."""
+        """The bank gets the manifest and, last, the snapshot: from then on the checkpoint exists. Before that all that
+        it needs must be there."""
         raw = self._journal.records(context.run_id, -1).get(COMMITTED)
         if raw is None:
             done = self._prepare(context)
@@ -83,9 +85,9 @@ class Endings:
             self._journal.record(claim.worker_id, claim.step, COMMITTED, msgspec.json.encode(done))
         else:
             done = msgspec.json.decode(raw, type=_Commit)
+        require_whole(context.repository, bytes.fromhex(done.prepared.tree))
         claim.lease.check()
         context.repository.put_snapshot(done.prepared.snapshot_id, done.prepared.sealed)
-        load_manifest(context.repository, done.prepared.snapshot_id)
         return Done()
 
     def _prepare(self, context: RunContext) -> _Commit:
@@ -231,7 +233,7 @@ class Endings:
                 added_bytes=done.added_bytes,
                 survives=done.survives,
                 warnings=done.warnings,
-                verify_level="committed",
+                verify_level="structure",
             )
             self._catalogue.replace(tx, new, expected_status=record.status)
             self._close_log(context, tx, states.AVAILABLE, now, "")

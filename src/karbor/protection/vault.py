@@ -38,6 +38,7 @@ class RecordingVault:
 
     def __init__(self, context: RunContext, key: str, op: WorkingOp) -> None:
         self._context, self._key, self._op = context, key, op
+        self._writes = 0
 
     def write_image(
         self,
@@ -83,8 +84,10 @@ class RecordingVault:
         return self._stored().verify(progress=self._report(progress))
 
     def _write(self, work: Callable[[ResourceVault], Written]) -> Written:
+        """The first write of a replayed hook is the recorded one; a hook that writes again replaces it."""
         known = self._op.recall(WRITTEN)
-        if known is not None:
+        self._writes += 1
+        if known is not None and self._writes == 1:
             return msgspec.json.decode(known, type=Written)
         context = self._context
         previous = context.previous.get(self._key)

@@ -35,7 +35,7 @@ def test_protect_verify_restore_delete(running) -> None:
     checkpoint = running.protect(server)
     assert checkpoint.status == "available", checkpoint.reason
     assert {state.key for state in checkpoint.states} == {f"{THING}#disk", f"{THING}#server"}
-    assert checkpoint.verify_level == "committed"
+    assert checkpoint.verify_level == "structure"
     assert running.world.count("temporary") == 0
     assert running.world.count("snapshot") == 2
 
@@ -209,3 +209,24 @@ def test_progress_and_records_end_with_the_run(running) -> None:
     assert progress.done_steps == progress.total_steps > 0
     record = running.app.catalogue.get(Checkpoint, CALLER.project_id, checkpoint.id)
     assert record.finished_at is not None
+
+
+def test_what_is_not_whole_is_never_committed(running) -> None:
+    """Somebody takes a pack away between the hooks and the commit: an error, no checkpoint, nothing in the bank."""
+    thing = running.world.thing("a", protect="slow")
+    begun = running.service.protect(CALLER, PROVIDER, running.plan(thing).id, {})
+    original = running.app.handler._endings._prepare
+
+    def prepare_and_lose(context):
+        done = original(context)
+        for pack in running.bank.rglob("data/*/*"):
+            pack.unlink()
+        return done
+
+    running.app.handler._endings._prepare = prepare_and_lose
+    running.world.released.set()
+    done = running.wait(lambda: running.service.checkpoint(CALLER, PROVIDER, begun.id))
+    assert done.status == "error"
+    assert "data/" in done.reason
+    repository = running.app.vaults.open(running.app.providers.get(PROVIDER), CALLER.project_id)
+    assert list(repository.snapshots()) == []
