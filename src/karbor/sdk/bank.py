@@ -37,6 +37,8 @@ FEATURE_LIST_LAG = "list-lag"
 FEATURE_VERSIONING = "versioning"
 FEATURE_OBJECT_LOCK = "object-lock"
 FEATURE_ATOMIC_DELETE = "atomic-delete"
+FEATURE_READERS = "readers"
+"""The bank is a `SharedBank`."""
 
 MAX_KEY = 512
 MAX_KEY_PART = 255
@@ -48,9 +50,14 @@ def is_key_part(name: str) -> bool:
     return name not in (".", "..") and len(name) <= MAX_KEY_PART and _KEY_PART.fullmatch(name) is not None
 
 
+def is_key(key: str) -> bool:
+    """Whether a bank may hold an object of this name."""
+    return len(key) <= MAX_KEY and all(map(is_key_part, key.split("/")))
+
+
 def check_key(key: str) -> None:
     """Raise `InvalidInput` where `key` is none that a bank may hold."""
-    if len(key) > MAX_KEY or not all(map(is_key_part, key.split("/"))):
+    if not is_key(key):
         raise InvalidInput(f"{key[:80]!r} is not the key of a bank object", field="key")
 
 
@@ -110,4 +117,18 @@ class Bank(Protocol):
 
     def space(self) -> BankSpace:
         """How much room there is."""
+        ...
+
+
+class SharedBank(Bank, Protocol):
+    """A bank that names the feature `readers`: it can let a project read its own repository, with plain restic too."""
+
+    def set_readers(self, prefix: str, project_ids: Sequence[str]) -> None:
+        """Let the users of these projects, and of no other, read the repository at `prefix`; nobody but the service
+        where there are none. `InvalidInput` where `prefix` is none of a repository.
+        """
+        ...
+
+    def repository_location(self, prefix: str) -> str:
+        """What plain restic calls the repository at `prefix`."""
         ...
