@@ -101,7 +101,7 @@ def _translation(service: str, error: Exception) -> KarborError | None:
 def _of_status(service: str, error: Any) -> KarborError:
     status = int(getattr(error, "http_status", None) or getattr(error, "status_code", None) or 0)
     request = getattr(error, "request_id", None)
-    detail = _short(getattr(error, "details", None) or error)
+    detail = _short(_said(error) or getattr(error, "details", None) or error)
     where = f" (request {request})" if request else ""
     message = f"{service}: {status or 'no status'}: {detail}{where}"
     if status in {403, 409, 413} and "quota" in detail.lower():
@@ -110,6 +110,16 @@ def _of_status(service: str, error: Any) -> KarborError:
         return Unavailable(message)
     hint = "the user's right may have been taken back: ask again as the user" if status == 401 else ""
     return _BY_STATUS.get(status, ResourceFailed)(message, hint=hint)
+
+
+def _said(error: Any) -> str:
+    """The service's own words: each has a shape of its own around its ``message``."""
+    try:
+        body = error.response.json()
+    except (AttributeError, ValueError):
+        return ""
+    parts = list(body.values()) if isinstance(body, dict) else []
+    return next((str(part["message"]) for part in parts if isinstance(part, dict) and part.get("message")), "")
 
 
 def _short(what: object) -> str:

@@ -125,7 +125,7 @@ class Client:
         path = f"/providers/{provider}/checkpoints"
         made = self.call("POST", path, {"checkpoint": {"plan_id": plan}})["checkpoint"]["id"]
         found = self.until(lambda: self.call("GET", f"{path}/{made}")["checkpoint"])
-        assert found["status"] == "available", found
+        assert found["status"] == "available", json.dumps(found, indent=1)
         return found
 
     def restore(self, provider, checkpoint, parameters=None, **more):
@@ -144,7 +144,7 @@ class Client:
         path = f"/providers/{provider}/checkpoints/{checkpoint}"
         self.call("DELETE", path)
         found = self.until(lambda: self.call("GET", path)["checkpoint"], {"deleted", "error-deleting"})
-        assert found["status"] == "deleted", found
+        assert found["status"] == "deleted", json.dumps(found, indent=1)
 
     def until(self, look, ended=frozenset(ENDED), seconds=280.0):
         end = time.monotonic() + seconds

@@ -63,3 +63,26 @@ def test_by_a_snapshot(client, service, volume, volume_bytes, made):
     client.delete(provider, checkpoint["id"])
     assert list(client.tenant.cloud.block_storage.snapshots()) == []
     client.tenant.cloud.delete_volume(volume.id, wait=True)
+
+
+def test_by_a_backup_and_its_increment(client, service, volume, volume_bytes, made):
+    provider = service.provider("karbor-volume-protection-plugin")
+    service.start()
+    cloud = client.tenant.cloud
+    plan = client.plan(provider, [resource(volume)], {VOLUME: {"backup_mode": "incremental", "backup_name": "chain"}})
+    first = client.protect(provider, plan)  # full: there is nothing to build on
+    volume_bytes("write", volume.id, 1 << 20, data=b"changed")
+    wanted = volume_bytes("sha256", volume.id)
+    second = client.protect(provider, plan)
+    backups = {each.is_incremental: each for each in cloud.block_storage.backups()}
+    assert sorted(backups) == [False, True]
+    client.delete(provider, first["id"])
+    assert len(list(cloud.block_storage.backups())) == 2, "the base stays under its increment"
+    cloud.delete_volume(volume.id, wait=True)
+    check(client, volume_bytes, volume, wanted, client.restore(provider, second["id"]), made)
+    client.delete(provider, second["id"])
+    assert list(cloud.block_storage.backups()) == []
+    for container in cloud.object_store.containers():  # Cinder's own, in the tenant's account
+        for item in cloud.object_store.objects(container.name):
+            raise AssertionError(f"{container.name}/{item.name} is left")
+        cloud.object_store.delete_container(container.name)

@@ -209,6 +209,8 @@ class ServerProtection(Protection):
             "networks": [{"port": port} for port in ports] or "none",
             "block_device_mapping_v2": _disks(op, image),
         }
+        if image:
+            server["imageRef"] = image
         if saved["user_data"]:
             server["user_data"] = saved["user_data"]
         if saved["key"]:

@@ -104,15 +104,15 @@ class BackupProtection(Protection):
 
         ident = op.once("backup", make, lambda tag: self._find(op, tag))
         self._pace.until(op, "backup", lambda: storage.get_backup(ident), {"available"}, _PASSING)
-        op.save(self._document(op, ident), location="cloud backup", consistency="crash")
+        op.save(self._document(op, ident, volume), location="cloud backup", consistency="crash")
         if snapshot:
             described.remove_snapshot(op, self._pace, snapshot)
 
-    def _document(self, op: Op, ident: str) -> dict[str, Any]:
+    def _document(self, op: Op, ident: str, volume: dict[str, Any]) -> dict[str, Any]:
         """What v1's saved info says, and what a restore needs."""
         backup = op.session.connection.block_storage.get_backup(ident)
         return {
-            "volume": described.describe(op),
+            "volume": volume,
             "backup_id": ident,
             "volume_id": op.resource.id,
             "name": backup.name,
@@ -187,7 +187,7 @@ class BackupProtection(Protection):
         storage, ident = op.session.connection.block_storage, op.saved["backup_id"]
         known = {backup.id: backup for backup in storage.backups(details=True, volume_id=op.saved["volume_id"])}
         if op.read("needed", lambda: bool(ident in known and known[ident].has_dependent_backups)):
-            storage.set_backup_metadata(ident, **{UNWANTED: "yes"})
+            storage.update_backup(ident, metadata={**(known[ident].metadata or {}), UNWANTED: "yes"})
             op.warn(f"backup {ident} is the base of increments: it goes with the last of them")
             return
         self._remove(op, ident)
