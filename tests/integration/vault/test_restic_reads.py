@@ -47,7 +47,7 @@ def test_an_empty_repository(repository, restic, restic_json, check):
 def test_a_recovery_passphrase_opens_it(repository, restic):
     repository.add_key("for the tenant", kdf=HUMAN_KDF, owner="tenant")
     assert "tenant" in restic("key", "list", RESTIC_PASSWORD="for the tenant")
-    assert "wrong password" in restic("snapshots", RESTIC_PASSWORD="guessed", code=1)
+    assert "wrong password" in restic("snapshots", RESTIC_PASSWORD="guessed", fails=True)
 
 
 def test_an_image_and_its_increments(repository, image, write_image, commit, restic, restic_json, check, tmp_path):
@@ -67,6 +67,16 @@ def test_an_image_and_its_increments(repository, image, write_image, commit, res
     assert restic("dump", second, "/data", text=False) == image.read_bytes()
     restic("restore", first, "--target", tmp_path / "restored")
     assert hashlib.sha256((tmp_path / "restored" / "data").read_bytes()).digest() == before
+
+
+def test_a_sparse_restore_is_sparse(image, write_image, commit, restic, tmp_path):
+    commit(write_image())
+    if "--sparse" not in restic("restore", "--help"):
+        pytest.skip("this restic cannot restore sparsely")
+    restic("restore", "latest", "--sparse", "--target", tmp_path / "restored")
+    restored = tmp_path / "restored" / "data"
+    assert restored.read_bytes() == image.read_bytes()
+    assert restored.stat().st_blocks < 1.5 * image.stat().st_blocks
 
 
 def test_what_restic_forgets_and_prunes_leaves_the_rest_to_us(

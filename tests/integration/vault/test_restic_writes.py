@@ -107,10 +107,10 @@ def test_a_plain_prune_refuses_while_we_write_and_works_afterwards(repository, r
     with RepositoryLock(repository, incarnation="one"), repository.writer() as writer:
         content = writer.save("data", b"in flight")
         writer.flush()
-        assert "already locked" in restic("prune", code=1)
+        assert "already locked" in restic("prune", fails=True)
         restic("snapshots")
         restic("unlock")  # removes stale locks only, and ours is none
-        assert "already locked" in restic("prune", code=1)
+        assert "already locked" in restic("prune", fails=True)
         tree = writer.save_tree([Node(name=b"data", type="file", content=content, size=9, links=1)])
         writer.flush()
         commit(tree)
@@ -120,7 +120,7 @@ def test_a_plain_prune_refuses_while_we_write_and_works_afterwards(repository, r
 
 def test_our_exclusive_lock_stops_restic_and_restic_s_stops_us(repository, restic, folder, bank, tmp_path):
     with RepositoryLock(repository, incarnation="one", exclusive=True):
-        assert "already locked" in restic("backup", folder, code=1)
+        assert "already locked" in restic("backup", folder, fails=True)
     restic("backup", folder)
     environment = {"RESTIC_PASSWORD": "integration", "PATH": os.environ["PATH"], "HOME": str(tmp_path)}
     holder = subprocess.Popen(
