@@ -78,7 +78,7 @@ def name_of(path: Path) -> str:
 
 
 def within(module: str, package: str) -> bool:
-    return package == "" or module == package or module.startswith(package + ".")
+    return package in ("", module) or module.startswith(package + ".")
 
 
 def imports_of(path: Path) -> set[str]:
