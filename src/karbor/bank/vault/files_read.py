@@ -117,6 +117,9 @@ class _TreeReader:
             fcntl.flock(self._target, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise Conflict("another restore is writing to the same directory") from None
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):  # some file systems have no locks
+                raise ResourceFailed(f"cannot lock the directory to restore into: {error.strerror}") from error
         return self
 
     def __exit__(
@@ -124,7 +127,8 @@ class _TreeReader:
     ) -> None:
         for frame in self._stack:
             os.close(frame.descriptor)
-        fcntl.flock(self._target, fcntl.LOCK_UN)
+        with contextlib.suppress(OSError):
+            fcntl.flock(self._target, fcntl.LOCK_UN)
 
     def restore(self, data: Node) -> None:
         """Directory by directory: first the files of one, then the directories below it, then its own metadata."""
