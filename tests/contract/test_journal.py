@@ -415,6 +415,31 @@ def test_a_step_that_brings_down_its_workers_fails(bench):
     assert bench.state(run_id) == "running"
 
 
+def test_a_step_that_kills_its_worker_fails_alone(bench):
+    run_id = bench.begin(*(step("poison" if i == 3 else "innocent") for i in range(8)))
+    for _ in range(12):
+        bench.enlist("w1")
+        held = bench.take("w1")
+        if "poison" in {each.action for each in held}:
+            bench.silence("w1")
+        else:
+            bench.journal.finish_many("w1", [(each, Done()) for each in held])
+    assert Counter(bench.states(run_id)) == {"done": 7, "failed": 1}
+    assert bench.states(run_id)[3] == "failed"
+
+
+def test_suspects_do_not_hold_up_others(bench):
+    suspects = bench.begin(*(step() for _ in range(4)))
+    bench.take("w1")
+    bench.silence("w1")
+    others = bench.begin(*(step() for _ in range(4)))
+    taken = bench.take("w2", 4)
+    assert Counter(each.run_id for each in taken) == {suspects: 2, others: 2}
+    assert Counter(each.run_id for each in bench.take("w2", 4)) == {others: 2}
+    bench.enlist("w1")
+    assert Counter(each.run_id for each in bench.take("w1", 4)) == {suspects: 2}
+
+
 def test_a_run_whose_last_step_brings_down_its_workers_ends(bench):
     run_id = bench.begin(step("poison", always=True))
     for _ in range(3):

@@ -21,7 +21,9 @@ from karbor.flow.model import FINAL_RUNS, Step
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from datetime import datetime
 
+    from sqlalchemy import Select
     from sqlalchemy.engine import Connection
 
     from karbor.flow.sealing import Sealer
@@ -41,6 +43,7 @@ _OFFERED = (
         steps.c.state,
         steps.c.attempt,
         steps.c.tries,
+        steps.c.takeovers,
     )
     .order_by(steps.c.priority, steps.c.begun_at, steps.c.run_id, steps.c.seq)
     .limit(bindparam("most"))
@@ -48,6 +51,10 @@ _OFFERED = (
 )
 _READY = _OFFERED.where(steps.c.state == "ready")
 _DUE = _OFFERED.where(steps.c.state == "parked", steps.c.due_at <= db_now())
+_UNSUSPECTED = checked(steps.c.takeovers == 0)
+_SUSPECTS_HELD = select(func.count()).where(
+    steps.c.state == "running", steps.c.worker_id == bindparam("worker"), steps.c.takeovers > 0
+)
 _RUNS = select(runs).where(runs.c.id.in_(bindparam("ids", expanding=True)))
 _BEGIN = update(runs).where(runs.c.id == bindparam("run"), runs.c.state == "ready").values(state="running")
 _CURRENT = (
@@ -95,14 +102,13 @@ _TAKE_OVER = (
 )
 
 
-def take(tx: Connection, sealer: Sealer, worker_id: str, limit: int) -> list[Step]:
+def take(tx: Connection, sealer: Sealer, worker_id: str, limit: int, max_takeovers: int) -> list[Step]:
     """Claim up to `limit` steps for a worker, by priority, age of the run and number; `LeaseLost` where it is gone."""
     if tx.execute(_ALIVE, {"worker": worker_id}).first() is None:
         raise LeaseLost(f"worker {worker_id} has been given up")
-    offered = sorted(
-        [*tx.execute(_READY, {"most": limit}), *tx.execute(_DUE, {"most": limit})],
-        key=lambda row: (row.priority, row.begun_at, row.run_id, row.seq),
-    )[:limit]
+    offered = _offered(tx, limit, _READY, _DUE)
+    if any(row.takeovers for row in offered):
+        offered = _with_few_suspects(tx, worker_id, offered, limit, max_takeovers)
     if not offered:
         return []
     ids = {row.run_id for row in offered}
@@ -122,6 +128,36 @@ def take(tx: Connection, sealer: Sealer, worker_id: str, limit: int) -> list[Ste
         tx.execute(_BEGIN, new)
     inputs = {run.id: sealer.open(run.input, input_context(run.id)) for run in of.values()}
     return [_step(row, of[row.run_id], inputs[row.run_id]) for row in live]
+
+
+def _offered(tx: Connection, limit: int, *statements: Select[Any]) -> list[AnyRow]:
+    rows = [row for statement in statements for row in tx.execute(statement, {"most": limit})]
+    return sorted(rows, key=_rank)[:limit]
+
+
+def _rank(row: AnyRow) -> tuple[int, datetime, str, int]:
+    return row.priority, row.begun_at, row.run_id, row.seq
+
+
+def _with_few_suspects(
+    tx: Connection, worker_id: str, offered: list[AnyRow], limit: int, max_takeovers: int
+) -> list[AnyRow]:
+    """Of the steps that have outlived workers, let one worker hold the fewer the more often they did: half as many
+    each time, and one alone on its last chance. So a step that kills its worker is found without failing those that
+    were held beside it. Others take their place.
+    """
+    held = tx.execute(_SUSPECTS_HELD, {"worker": worker_id}).scalar_one()
+    chosen: list[AnyRow] = []
+    for row in offered:
+        if row.takeovers and held >= 2 ** max(0, max_takeovers - 1 - row.takeovers):
+            continue
+        held += bool(row.takeovers)
+        chosen.append(row)
+    if len(chosen) == len(offered):
+        return chosen
+    others = _offered(tx, limit, _READY.where(_UNSUSPECTED), _DUE.where(_UNSUSPECTED))
+    by_rank = {_rank(row): row for row in (*chosen, *others)}
+    return [by_rank[rank] for rank in sorted(by_rank)][:limit]
 
 
 def _step(row: AnyRow, run: AnyRow, opened: bytes) -> Step:

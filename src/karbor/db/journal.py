@@ -10,23 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 from sqlalchemy import bindparam, case, func, insert, select, update
-from sqlalchemy.dialects.mysql import insert as maria_insert
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
-from karbor.db import claims, graph
+from karbor.db import claims, graph, recorded
 from karbor.db.columns import checked
 from karbor.db.faults import CommitUnknown
 from karbor.db.outcomes import result_context, settle
-from karbor.db.schema import records, runs, steps, workers
+from karbor.db.schema import runs, steps, workers
 from karbor.domain.operation import Progress, Reason
-from karbor.errors import InvalidInput
 from karbor.flow.model import FINAL_RUNS, FINAL_STEPS, Run, StepRow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from sqlalchemy import Executable
     from sqlalchemy.engine import Connection
 
     from karbor.db.columns import AnyRow
@@ -34,8 +29,6 @@ if TYPE_CHECKING:
     from karbor.flow.model import NewRun, Outcome, Step
     from karbor.flow.sealing import Sealer
 
-_PAGE = 500
-_NAME_LENGTH = 400
 _WHENEVER = -1e9
 """A lease that has ended even if the clock was set back by decades since the last heartbeat."""
 
@@ -67,17 +60,6 @@ _REPORT = (
     )
     .values(done_bytes=bindparam("done"), total_bytes=bindparam("total"), what=bindparam("now_doing"))
 )
-_RECORDS = select(records.c.name, records.c.value).where(
-    records.c.run_id == bindparam("run"), records.c.node == bindparam("at")
-)
-_NAMED = (
-    select(records.c.node, records.c.value)
-    .where(
-        records.c.run_id == bindparam("run"), records.c.name == bindparam("named"), records.c.node > bindparam("beyond")
-    )
-    .order_by(records.c.node)
-    .limit(_PAGE)
-)
 
 
 class SqlJournal:
@@ -90,7 +72,6 @@ class SqlJournal:
         self._sealer = sealer
         self._lease = lease
         self._max_takeovers = max_takeovers
-        self._remember = _remember(database.url.get_backend_name())
         self._doubtful: list[tuple[str, Step]] = []
 
     def begin_run(self, tx: Connection, run: NewRun) -> None:
@@ -120,7 +101,7 @@ class SqlJournal:
         def work(tx: Connection) -> list[Step]:
             for owner, step in self._doubtful:
                 claims.give_back(tx, owner, step)
-            taken[:] = claims.take(tx, self._sealer, worker_id, limit)
+            taken[:] = claims.take(tx, self._sealer, worker_id, limit, self._max_takeovers)
             return list(taken)
 
         doubtful = list(self._doubtful)
@@ -150,31 +131,27 @@ class SqlJournal:
 
     def record(self, worker_id: str, step: Step, name: str, value: bytes) -> None:
         """Remember `value` under (run, node, name), replacing an earlier value; raises `LeaseLost` when fenced."""
-        if len(name) > _NAME_LENGTH:
-            raise InvalidInput(f"the name of a record has at most {_NAME_LENGTH} characters: {name[:60]!r}…")
-        sealed = self._sealer.seal(value, _record_context(step.run_id, step.node, name))
+        recorded.check_name(name)
 
         def work(tx: Connection) -> None:
             claims.fence(tx, worker_id, step)
-            tx.execute(self._remember, {"run_id": step.run_id, "node": step.node, "name": name, "value": sealed})
+            recorded.put(tx, self._sealer, (step.run_id, step.node, name), value)
 
         self._database.transact(work, idempotent=True)
 
     def records(self, run_id: str, node: int) -> dict[str, bytes]:
         """What the hooks of one resource recorded in a run, opened."""
-        rows = self._database.read(lambda tx: tx.execute(_RECORDS, {"run": run_id, "at": node}).all())
-        return {name: self._sealer.open(value, _record_context(run_id, node, name)) for name, value in rows}
+        return self._database.read(lambda tx: recorded.of_node(tx, self._sealer, run_id, node))
 
     def all_records(self, run_id: str, name: str) -> Iterator[tuple[int, bytes]]:
         """(node, value) of every record of this name in a run, by node; read page by page."""
-        after = -2
-        while rows := self._named(run_id, name, after):
-            for node, value in rows:
-                yield node, self._sealer.open(value, _record_context(run_id, node, name))
-            after = rows[-1].node
+        page = self._page(run_id, name, -2)
+        while page:
+            yield from page
+            page = self._page(run_id, name, page[-1][0])
 
-    def _named(self, run_id: str, name: str, after: int) -> Sequence[AnyRow]:
-        return self._database.read(lambda tx: tx.execute(_NAMED, {"run": run_id, "named": name, "beyond": after}).all())
+    def _page(self, run_id: str, name: str, after: int) -> list[tuple[int, bytes]]:
+        return self._database.read(lambda tx: recorded.page(tx, self._sealer, run_id, name, after))
 
     def steps(self, run_id: str) -> list[StepRow]:
         """Every step of a run, by number."""
@@ -295,20 +272,3 @@ class _Begun(msgspec.Struct, frozen=True):
     id: str
     priority: int
     created_at: Any
-
-
-def _record_context(run_id: str, node: int, name: str) -> str:
-    return f"record/{run_id}/{node}/{name}"
-
-
-def _remember(backend: str) -> Executable:
-    """Insert a record or replace its value: each database has words of its own for it."""
-    if backend in {"mysql", "mariadb"}:
-        maria = maria_insert(records)
-        return maria.on_duplicate_key_update(value=maria.inserted.value)
-    keys = [records.c.run_id, records.c.node, records.c.name]
-    if backend == "postgresql":
-        postgresql = postgresql_insert(records)
-        return postgresql.on_conflict_do_update(index_elements=keys, set_={"value": postgresql.excluded.value})
-    sqlite = sqlite_insert(records)
-    return sqlite.on_conflict_do_update(index_elements=keys, set_={"value": sqlite.excluded.value})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from importlib.resources import as_file, files
 from typing import TYPE_CHECKING
 
@@ -11,14 +12,14 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
+from karbor.errors import Unavailable
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sqlalchemy.engine import Connection
 
     from karbor.db.engine import Database
-
-from contextlib import contextmanager
 
 _LOCK = 0x6B6172626F72
 """The number of the lock that keeps two processes from migrating at once: "karbor" in ASCII."""
@@ -30,12 +31,13 @@ def upgrade(database: Database) -> None:
     """
     if current(database) == head():
         return
-    with _script() as config:
+    with _script() as config, _alone(database):
 
         def work(tx: Connection) -> None:
-            with _alone(tx):
-                config.attributes["connection"] = tx
-                command.upgrade(config, "head")
+            if tx.dialect.name == "postgresql":
+                tx.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _LOCK})
+            config.attributes["connection"] = tx
+            command.upgrade(config, "head")
 
         database.transact(work)
 
@@ -60,16 +62,18 @@ def _script() -> Iterator[Config]:
 
 
 @contextmanager
-def _alone(tx: Connection) -> Iterator[None]:
-    """Keep other processes from migrating this database; SQLite's transaction does that by itself."""
-    if tx.dialect.name == "postgresql":
-        tx.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _LOCK})
+def _alone(database: Database) -> Iterator[None]:
+    """On MariaDB, keep other processes from migrating this database until the last revision is committed.
+
+    Its DDL commits, so no lock of the transaction would do; SQLite and PostgreSQL lock by their transactions.
+    """
+    if database.url.get_backend_name() not in {"mysql", "mariadb"}:
         yield
-    elif tx.dialect.name in {"mysql", "mariadb"}:
-        tx.execute(text("SELECT GET_LOCK(CONCAT('karbor-', DATABASE()), 60)"))
+        return
+    with database.engine.connect() as guard:
+        if guard.execute(text("SELECT GET_LOCK(CONCAT('karbor-', DATABASE()), 600)")).scalar_one() != 1:
+            raise Unavailable(f"another process has been migrating {database.url.database} for 600 s")
         try:
             yield
         finally:
-            tx.execute(text("SELECT RELEASE_LOCK(CONCAT('karbor-', DATABASE()))"))
-    else:
-        yield
+            guard.execute(text("SELECT RELEASE_LOCK(CONCAT('karbor-', DATABASE()))"))

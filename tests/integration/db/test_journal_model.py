@@ -189,7 +189,9 @@ class JournalRules(RuleBasedStateMachine):
             if step.state == "ready" or (step.state == "parked" and step.due <= self.clock.at)
         ]
         expected = []
-        for _, ident, seq, run, step in sorted(offered, key=lambda each: each[:3])[:limit]:
+        for _, ident, seq, run, step in self.with_few_suspects(
+            worker, sorted(offered, key=lambda each: each[:3]), limit
+        ):
             if run.state in FINAL_RUNS:
                 step.state = "cancelled"
                 continue
@@ -199,6 +201,22 @@ class JournalRules(RuleBasedStateMachine):
         taken = self.journal.claim(worker, limit)
         assert [(s.run_id, s.seq, s.attempt, s.tries, s.cancelled) for s in taken] == expected
         self.claimed += [(worker, step) for step in taken]
+
+    def with_few_suspects(self, worker, offered, limit):
+        """Of steps on their last chance a worker holds one; where that leaves some out, others fill up."""
+        mine = [step for run in self.runs for step in run.steps if step.state == "running" and step.worker == worker]
+        free = not any(step.takeovers for step in mine)
+        chosen, left_out = [], False
+        for each in offered[:limit]:
+            if each[-1].takeovers:
+                if not free:
+                    left_out = True
+                    continue
+                free = False
+            chosen.append(each)
+        if left_out:
+            chosen += [each for each in offered if not each[-1].takeovers and each not in chosen]
+        return sorted(chosen, key=lambda each: each[:3])[:limit]
 
     def held(self):
         return [(worker, step) for worker, step in self.claimed if self.holds(worker, step)]
