@@ -56,6 +56,20 @@ test-faults: $(READY) ## kill, cut, fill, flip
 	@echo "== faults =="
 	@$(PYTEST) tests/faults
 
+test-long: $(READY) ## the long forms of property, fault and API tests: an hour and more
+	@$(PYTEST) -m long --timeout 7200 tests
+
+chaos: $(READY) ## kill real workers on three databases; KILLS=1000
+	@sh scripts/setup.sh test
+	@echo "== chaos =="
+	@KILLS=$(or $(KILLS),200) $(PYTEST) -s --timeout 7200 tests/faults/test_chaos.py
+
+bench-api: $(READY) ## CPU per request of a real server
+	@$(PYTHON) bench/api.py
+
+bench-flow: $(READY) ## CPU per step and per protect
+	@$(PYTHON) bench/flow.py
+
 bench-vault: $(READY) ## the vault against restic; SIZE=1G
 	@sh scripts/setup.sh test
 	@$(PYTHON) bench/vault.py $(if $(SIZE),--size $(SIZE))
@@ -76,5 +90,6 @@ test-cloud: $(READY) ## the OpenStack plugins and banks on the cloud that `make 
 clean: ## remove what the targets made here
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
 
+PHONY_MORE := test-long chaos bench-api bench-flow
 PHONY_CLOUD := cloud cloud-down cloud-check test-cloud
-.PHONY: $(PHONY_CLOUD) help setup demo test lint test-architecture test-unit test-contract test-integration test-wire test-acceptance test-faults bench-vault clean
+.PHONY: $(PHONY_CLOUD) $(PHONY_MORE) help setup demo test lint test-architecture test-unit test-contract test-integration test-wire test-acceptance test-faults bench-vault clean

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import gc
 import logging
 import os
 import shutil
@@ -21,7 +22,7 @@ import urllib.request
 import uuid
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import waitress
 
@@ -201,21 +202,21 @@ def _die_with(parent: int) -> None:
         raise SystemExit(0)
 
 
-def _serve_api(app: Application, stop: threading.Event) -> None:
+def _serve_api(app: Application) -> None:
+    """Answer until SIGTERM; requests under way are given a moment to end."""
     server = waitress.create_server(
         app.wsgi(), host=app.settings.listen, port=app.settings.port, threads=app.settings.api_threads, ident="karbor"
     )
+    gc.freeze()  # what start-up made lives as long as the process: no collection need look at it again
+    gc.set_threshold(50_000, 20, 50)
+    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGINT, _leave)
+    server.run()
 
-    def close() -> None:
-        stop.wait()
-        server.close()
 
-    threading.Thread(target=close, daemon=True).start()
-    try:
-        server.run()
-    except OSError:
-        if not stop.is_set():
-            raise
+def _leave(_number: int, _frame: object) -> NoReturn:
+    """The server's loop ends in order when this reaches it."""
+    raise SystemExit(0)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -223,13 +224,13 @@ def main(arguments: Sequence[str]) -> int:
     role, state, parent = arguments
     _die_with(int(parent))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    app = application(config_files(Path(state)))
+    if role == "api":
+        _serve_api(app)
+        return 0
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    app = application(config_files(Path(state)))
-    if role == "api":
-        _serve_api(app, stop)
-        return 0
     with _only_worker(Path(state)):
         app.journal.expire(alone=True)
         shutil.rmtree(app.settings.state_path / "scratch", ignore_errors=True)  # of workers that were killed

@@ -92,6 +92,10 @@ class ProtectionService:
         """One provider."""
         return view(self._providers.get(provider_id))
 
+    def provider_problems(self) -> dict[str, str]:
+        """Why files of providers cannot be used, by name of the file; for administrators."""
+        return self._providers.problems
+
     # --- plans
 
     def create_plan(
@@ -442,7 +446,7 @@ class ProtectionService:
         return self._journal.progress(run_id) if run_id else Progress()
 
     def _run_of(self, caller: Caller, kind: Kind, ident: str) -> str:
-        scope = caller.project_id
+        scope = EVERY_PROJECT if caller.is_admin else caller.project_id
         if kind == "checkpoint":
             return self.catalogue.run_of(Checkpoint, self.catalogue.get(Checkpoint, scope, ident).id)
         if kind == "restore":
