@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
-import gc
 import logging
 import os
 import shutil
@@ -22,12 +21,11 @@ import urllib.request
 import uuid
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
-import waitress
-
-from karbor.app import Application, application
+from karbor.app import application
 from karbor.bank.rootkey import make_key_file
+from karbor.daemons import run_worker, serve_api
 from karbor.errors import Conflict, InvalidInput, Unavailable
 
 if TYPE_CHECKING:
@@ -202,23 +200,6 @@ def _die_with(parent: int) -> None:
         raise SystemExit(0)
 
 
-def _serve_api(app: Application) -> None:
-    """Answer until SIGTERM; requests under way are given a moment to end."""
-    server = waitress.create_server(
-        app.wsgi(), host=app.settings.listen, port=app.settings.port, threads=app.settings.api_threads, ident="karbor"
-    )
-    gc.freeze()  # what start-up made lives as long as the process: no collection need look at it again
-    gc.set_threshold(50_000, 20, 50)
-    signal.signal(signal.SIGTERM, _leave)
-    signal.signal(signal.SIGINT, _leave)
-    server.run()
-
-
-def _leave(_number: int, _frame: object) -> NoReturn:
-    """The server's loop ends in order when this reaches it."""
-    raise SystemExit(0)
-
-
 def main(arguments: Sequence[str]) -> int:
     """One child: ``api|worker STATE PARENT``."""
     role, state, parent = arguments
@@ -226,15 +207,12 @@ def main(arguments: Sequence[str]) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     app = application(config_files(Path(state)))
     if role == "api":
-        _serve_api(app)
+        serve_api(app)
         return 0
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
     with _only_worker(Path(state)):
         app.journal.expire(alone=True)
         shutil.rmtree(app.settings.state_path / "scratch", ignore_errors=True)  # of workers that were killed
-        app.run_worker(stop)
+        run_worker(app)
     return 0
 
 

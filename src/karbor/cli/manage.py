@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from karbor.cli import banks, databases, keys
+from karbor.cli import banks, daemons, databases, keys
 from karbor.cli.hosts import STANDALONE
 from karbor.cli.program import Program
 from karbor.cli.session import Session
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from collections.abc import Callable, Sequence
 
-VERBS = (STANDALONE, *databases.VERBS, *keys.VERBS, *banks.VERBS)
+VERBS = (STANDALONE, *daemons.VERBS, *databases.VERBS, *keys.VERBS, *banks.VERBS)
 
 
 def program(terminal: Terminal) -> Program:
