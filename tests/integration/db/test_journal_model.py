@@ -7,6 +7,7 @@ import functools
 import shutil
 import tempfile
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import hypothesis.strategies as st
 import pytest
@@ -21,6 +22,8 @@ from karbor.errors import LeaseLost
 from karbor.flow.model import FINAL_RUNS, FINAL_STEPS, Done, Fail, NewRun, NewStep, Park, Retry
 from karbor.flow.sealing import Sealer
 
+MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
+"""Thousands of transactions are proved here, not the disk."""
 LEASE, MAX_TAKEOVERS = 30.0, 2
 WORKERS = ("w1", "w2")
 WHY = Reason(code="unavailable", message="no")
@@ -124,7 +127,7 @@ OUTCOMES = st.one_of(
 
 @functools.cache
 def empty_database():
-    folder = tempfile.TemporaryDirectory()
+    folder = tempfile.TemporaryDirectory(dir=MEMORY)
     database = Database(f"sqlite:///{folder.name}/karbor.db", clock=VirtualClock())
     upgrade(database)
     database.close()
@@ -137,7 +140,7 @@ class JournalRules(RuleBasedStateMachine):
 
     @initialize(new=graphs(6))
     def begin(self, new):
-        self.folder = tempfile.TemporaryDirectory()
+        self.folder = tempfile.TemporaryDirectory(dir=MEMORY)
         self.clock = VirtualClock()
         shutil.copy(empty_database(), self.folder.name)
         self.database = Database(f"sqlite:///{self.folder.name}/karbor.db", clock=self.clock)
