@@ -15,7 +15,8 @@ format and with the names of v1::
     [karbor-fs-bank-plugin]
     path = /srv/karbor/bank
 
-A plugin's options stand in the section that bears its entry point's name, or the name its class gives as `section`.
+A plugin's options stand in the section that bears its entry point's name, or the name its class gives as `section`
+(v1's banks have several: `sections`).
 """
 
 from __future__ import annotations
@@ -202,9 +203,10 @@ def _parse(path: Path) -> Sections:
 
 
 def _options(sections: Sections, defaults: Mapping[str, Mapping[str, str]], name: str, plugin: Any) -> dict[str, str]:
-    section = getattr(plugin, "section", name)
-    given = {key: values[-1] for known in (name, section) for key, values in sections.get(known, {}).items()}
-    return {**defaults.get("*", {}), **defaults.get(section, {}), **given}
+    known = [*getattr(plugin, "sections", ()), getattr(plugin, "section", name)]
+    given = {key: values[-1] for one in (name, *known) for key, values in sections.get(one, {}).items()}
+    usual = {key: value for one in known for key, value in defaults.get(one, {}).items()}
+    return {**defaults.get("*", {}), **usual, **given}
 
 
 def _one(own: Mapping[str, list[str]], key: str, source: str) -> str:

@@ -105,8 +105,7 @@ class S3Place:
         with contextlib.suppress(self.client.exceptions.NoSuchBucket):
             for page in self.client.get_paginator("list_object_versions").paginate(Bucket=bucket):
                 for found in [*page.get("Versions", ()), *page.get("DeleteMarkers", ())]:
-                    version = {} if found["VersionId"] == "null" else {"VersionId": found["VersionId"]}
-                    self.client.delete_object(Bucket=bucket, Key=found["Key"], **version)
+                    self.client.delete_object(Bucket=bucket, Key=found["Key"], VersionId=found["VersionId"])
             self.client.delete_bucket(Bucket=bucket)
         for one in (self.client, *self.opened):
             one.close()
