@@ -44,10 +44,12 @@ plans = _records(
 # Status of checkpoints: `karbor.domain.checkpoint.MOVES`.
 checkpoints = _records(
     "checkpoints",
-    Column("plan_id", words(36), nullable=False, index=True),
+    Column("plan_id", words(36), nullable=False),
     Column("plan_name", words(255), nullable=False),
     Column("finished_at", Instant, nullable=False),
 )
+
+Index("checkpoints_of_plan", checkpoints.c.plan_id, checkpoints.c.created_at, checkpoints.c.id)
 
 restores = _records(
     "restores",

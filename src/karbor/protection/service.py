@@ -193,9 +193,11 @@ class ProtectionService:
         begun = self._input(caller, log, parameters=plan.parameters, resources=plan.resources)
 
         def work(tx: Any) -> None:
+            there = {"provider_id": provider.id, "status": states.AVAILABLE}
+            follows = self.catalogue.count(tx, Checkpoint, caller.project_id, there) > 0
             self.catalogue.insert(tx, checkpoint)
             self.catalogue.insert(tx, log)
-            self._begin(tx, "protect", checkpoint, begun)
+            self._begin(tx, "protect", checkpoint, msgspec.structs.replace(begun, follows=follows))
 
         self.catalogue.transact(work)
         return checkpoint
@@ -341,7 +343,9 @@ class ProtectionService:
         )
 
         def work(tx: Any) -> None:
-            self._check_places(tx, restore)
+            # Locks the repository's row: of two restores that begin at once the second sees the first.
+            self._repositories.join(tx, provider_id, restore.project_id)
+            self._check_places(restore)
             self._still_readable(tx, checkpoint)
             self.catalogue.insert(tx, restore)
             self.catalogue.insert(tx, log)
@@ -350,14 +354,12 @@ class ProtectionService:
         self.catalogue.transact(work)
         return restore
 
-    def _check_places(self, tx: Any, restore: Restore) -> None:
+    def _check_places(self, restore: Restore) -> None:
         """Two restores never write to one place at once."""
-        del tx  # the list is read inside the transaction's retry, the insert is what the transaction is for
         busy = Query(scope=restore.project_id, filters={"status": IN_PROGRESS})
         for other in self.catalogue.list(Restore, busy):
-            shared = set(other.places) & set(restore.places)
-            if shared:
-                raise Conflict(f"restore {other.id} is writing to {min(shared)}", hint="wait until it has ended")
+            if shared := restore.meets(other):
+                raise Conflict(f"restore {other.id} is writing to {shared}", hint="wait until it has ended")
 
     def preflight_restore(
         self,

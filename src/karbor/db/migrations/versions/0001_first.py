@@ -27,7 +27,7 @@ def upgrade() -> None:
     )
     op.create_index("checkpoints_by_age", "checkpoints", ["created_at", "id"])
     op.create_index("checkpoints_of_project", "checkpoints", ["project_id", "created_at", "id"])
-    op.create_index("ix_checkpoints_plan_id", "checkpoints", ["plan_id"])
+    op.create_index("checkpoints_of_plan", "checkpoints", ["plan_id", "created_at", "id"])
     op.create_table(
         "edges",
         sa.Column("run_id", words(36), primary_key=True),
