@@ -121,11 +121,17 @@ class _OnTestbed(BankContract):
     def _place(self, service):
         self.place = self.make_place()
         self.seeds = itertools.count()
+        self.reader = None
         yield
         self.place.clear()
 
     def open_bank(self):
         return self.place.open()
+
+    def open_reader(self):
+        if self.reader is None:  # one for the whole test: a client of boto takes a second to make
+            self.reader = self.open_bank()
+        return self.reader
 
 
 class TestSwift(_OnTestbed):
