@@ -19,7 +19,7 @@ from karbor.bank.vault.segments import KEY, PACK_ID, ROW, Segment, merge
 from karbor.errors import Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
 _MAGIC = b"KBINDEX1"
@@ -51,11 +51,14 @@ class IndexCache:
             covered |= segment.sources
         return kept
 
+    def _path(self, sources: frozenset[str]) -> Path:
+        return self._folder / (hashlib.sha256("".join(sorted(sources)).encode()).hexdigest()[:32] + _SUFFIX)
+
     def store(self, parts: Sequence[Segment]) -> Segment:
         """One mapped segment of several. Its file appears whole or not at all."""
         sources = frozenset().union(*(part.sources for part in parts))
         rows, packs = sum(map(len, parts)), sum(len(part.packs) for part in parts)
-        path = self._folder / (_name(sources) + _SUFFIX)
+        path = self._path(sources)
         scratch = path.with_suffix(f".{os.getpid()}.new")
         try:
             with scratch.open("w+b") as file:
@@ -73,6 +76,9 @@ class IndexCache:
             for array in arrays:
                 array.flush()
             scratch.rename(path)
+            for part in parts:  # what has been mapped stays readable
+                if part.sources < sources:
+                    self._path(part.sources).unlink(missing_ok=True)
         except OSError as error:
             scratch.unlink(missing_ok=True)
             raise Unavailable(f"the index cache {path} cannot be written: {error.strerror}") from error
@@ -80,10 +86,6 @@ class IndexCache:
         if stored is None:
             raise Unavailable(f"the index cache {path} cannot be read back")
         return stored
-
-
-def _name(sources: Iterable[str]) -> str:
-    return hashlib.sha256("".join(sorted(sources)).encode()).hexdigest()[:32]
 
 
 def _size(sources: int, packs: int, rows: int) -> int:

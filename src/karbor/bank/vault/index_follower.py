@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from karbor.bank.vault.segments import PackEntry, Segment
 
 FOLDER = "index"
-_FILES_AT_ONCE = 8
-"""Index files that become one segment in memory: 400,000 blobs, 60 MiB."""
+_FILES_AT_ONCE = 4
+"""Index files that are in memory at once and become one segment: 200,000 blobs, 60 MiB."""
 _ATTEMPTS = 5
 
 
