@@ -165,7 +165,10 @@ def service(tmp_path):
 
 @pytest.fixture
 def client(service, tenant):
-    """One fresh tenant at the service."""
+    """One fresh tenant at the service. The APIs' web server closes connections that rest, now and then in our face."""
+    cloud = tenant.cloud
+    for used in (cloud.compute, cloud.block_storage, cloud.image, cloud.network, cloud.object_store):
+        used.connect_retries = 3
     return Client(service, tenant)
 
 

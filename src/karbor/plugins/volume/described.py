@@ -156,6 +156,9 @@ def finish(op: Op, ident: str) -> None:
     volume = storage.get_volume(ident)
     if {"name": volume.name or "", "description": volume.description or ""} != described:
         storage.update_volume(ident, **described)
+    spare = [key for key in volume.metadata or {} if key not in saved["metadata"] and key != TAG]
+    if spare:  # a restored backup brings what Cinder noted about itself
+        storage.delete_volume_metadata(ident, keys=spare)
     if saved["encrypted"]:
         op.warn(f"{saved['name']}: encrypted with secret {saved['encryption_key_id']}; the new volume has its own key")
     extra = {"availability_zone": volume.availability_zone}
