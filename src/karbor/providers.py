@@ -155,7 +155,7 @@ def load_providers(
         try:
             provider = _load_one(path, protections, banks, defaults)
         except KarborError as error:
-            problems[path.name] = error.message
+            problems[path.name] = error.message.removeprefix(f"{path.name}: ")
             continue
         if provider is None:
             continue

@@ -48,6 +48,7 @@ _RULES = (
     ("protectable:instance_get", READER, "Show a resource."),
     ("provider:get_all", READER, "List providers."),
     ("provider:get", READER, "Show a provider."),
+    ("provider:get_problems", ADMIN, "List files of providers that cannot be used."),
     ("provider:checkpoint_get_all", READER, "List checkpoints."),
     ("provider:checkpoint_get", READER, "Show a checkpoint and its progress."),
     ("provider:checkpoint_create", MEMBER, "Protect a plan, or ask what that would do."),

@@ -31,6 +31,12 @@ def show_provider(service: ProtectionService, call: Call) -> answers.Provider:
     return _provider(service.provider(call.caller, call.path["provider_id"]))
 
 
+def list_problems(service: ProtectionService, call: Call) -> dict[str, str]:
+    """Why a file of `providers.d` offers nothing, by its name."""
+    del call  # the same for every administrator
+    return service.provider_problems()
+
+
 def _provider(view: ProviderView) -> answers.Provider:
     return answers.Provider(
         id=view.id,

@@ -153,6 +153,16 @@ _PROVIDERS = (
         key="provider",
         reply=answers.Provider,
     ),
+    Route(
+        method="GET",
+        path="/provider_problems",
+        handler=providers.list_problems,
+        summary="List files of providers that cannot be used",
+        rule="provider:get_problems",
+        key="problems",
+        reply=dict[str, str],
+        since="v2",
+    ),
 )
 
 _PLANS = (

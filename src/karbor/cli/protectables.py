@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 from karbor.cli.api import part
 from karbor.cli.arguments import all_projects, list_query, named, paging
 from karbor.cli.naming import find, find_provider, find_type, is_id, pick
 from karbor.cli.verbs import Verb
+from karbor.errors import Forbidden, NotFound
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -47,6 +49,10 @@ def _instance(session: Session, args: Namespace) -> Item:
 
 
 def _providers(session: Session, args: Namespace) -> Iterator[Item]:
+    """With a word to administrators on what is not offered because its file is wrong."""
+    with contextlib.suppress(Forbidden, NotFound):  # who is none, or asks a service of v1, sees what is offered
+        for file, problem in session.api.get("/provider_problems", "problems").items():
+            session.terminal.say(f"warning: {file}: {problem}")
     return session.api.listing("/providers", "providers", list_query(args), limit=args.limit)
 
 

@@ -69,6 +69,11 @@ class Restore(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     finished_at: datetime | None = None
 
+    def meets(self, other: Restore) -> str:
+        """A place of the other's that is one of this one's, or lies below or above one; empty where there is none."""
+        pairs = ((mine, theirs) for mine in self.places for theirs in other.places)
+        return next((b for a, b in pairs if a == b or a.startswith(f"{b}/") or b.startswith(f"{a}/")), "")
+
 
 class Verification(msgspec.Struct, frozen=True, kw_only=True):
     """One reading back of a checkpoint."""

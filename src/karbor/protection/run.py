@@ -14,7 +14,7 @@ from karbor.domain.context import Caller
 from karbor.domain.graph import ResourceGraph
 from karbor.domain.plan import Parameters
 from karbor.domain.resource import Resource
-from karbor.errors import PluginError
+from karbor.errors import Damaged, ObjectMissing, PluginError
 
 if TYPE_CHECKING:
     from karbor.bank.manifest import Manifest, Meta
@@ -46,6 +46,8 @@ class RunInput(msgspec.Struct, frozen=True, kw_only=True):
     parameters: Parameters = msgspec.field(default_factory=dict)
     resources: tuple[Resource, ...] = ()
     """The plan's, for a protect."""
+    follows: bool = False
+    """Whether the bank holds checkpoints of the project already: a protect then finds their repository or fails."""
     selected: tuple[str, ...] = ()
     """Keys of the part of the checkpoint to restore; empty for all of it."""
     snapshot_id: str = ""
@@ -105,8 +107,9 @@ class RunContext:
 
     @cached_property
     def repository(self) -> Repository:
-        """The project's repository; made by the first protect."""
-        if self.operation == "protect":
+        """The project's repository; made by the first protect, and by no other: where it is missing then, the bank is
+        not the one that it was, as where its disk is not mounted."""
+        if self.operation == "protect" and not self.input.follows:
             return self._vaults.ensure(self.provider, self.project_id)
         return self._vaults.open(self.provider, self.project_id)
 
@@ -147,10 +150,13 @@ class Runs:
 
 
 def previous_trees(repository: Repository, checkpoint: Checkpoint | None) -> dict[str, str]:
-    """The directories of an earlier checkpoint by resource key; none where there is no such checkpoint any more."""
+    """The directories of an earlier checkpoint by resource key; none where it cannot be read: then all is read anew."""
     if checkpoint is None or not checkpoint.snapshot_id:
         return {}
-    return dict(load_manifest(repository, checkpoint.snapshot_id).trees)
+    try:
+        return dict(load_manifest(repository, checkpoint.snapshot_id).trees)
+    except (Damaged, ObjectMissing):
+        return {}
 
 
 def encode(value: Any) -> bytes:

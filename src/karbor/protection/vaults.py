@@ -73,10 +73,13 @@ class Vaults:
             self._open.clear()
 
     def _open_one(self, provider: Provider, project_id: str) -> Repository:
-        return Repository.open(
-            provider.bank,
-            prefix_of(provider.id, project_id),
-            self.passphrase(provider, project_id),
-            clock=self._clock,
-            random=self._random.token,
-        )
+        try:
+            return Repository.open(
+                provider.bank,
+                prefix_of(provider.id, project_id),
+                self.passphrase(provider, project_id),
+                clock=self._clock,
+                random=self._random.token,
+            )
+        except ObjectMissing as error:
+            raise ObjectMissing(error.key, hint=f"is {provider.bank.location} the bank that it was?") from error

@@ -161,13 +161,33 @@ class FilesystemBank:
     def space(self) -> BankSpace:
         """Room in the file system; free is what is left to an unprivileged user."""
         with _explained(self.location, "looking at"):
-            found = os.fstatvfs(self._root)
+            found = os.fstatvfs(self._here())
         return BankSpace(total=found.f_blocks * found.f_frsize, free=found.f_bavail * found.f_frsize)
+
+    def _here(self) -> int:
+        """Descriptor of the bank's folder. Another folder at its place means that a disk was mounted there or taken away:
+        a bank is taken up, anything else is no place to write to, nor one from which to conclude that objects are missing.
+        """
+        try:
+            if os.path.samestat(Path(self.location).stat(), os.fstat(self._root)):
+                return self._root
+            other = os.open(self.location, _FOLDER & ~os.O_NOFOLLOW)
+            try:
+                os.stat(MARKER, dir_fd=other, follow_symlinks=False)
+                os.dup2(other, self._root, inheritable=False)
+            finally:
+                os.close(other)
+        except OSError as error:
+            raise BankError(
+                f"the bank's folder {self.location} is not there any more", hint="is its disk mounted?"
+            ) from error
+        self._synced.clear()
+        return self._root
 
     @contextlib.contextmanager
     def _folder(self, path: str, *, make: bool = False) -> Iterator[int]:
         """Descriptor of the folder `path` (``""`` is the bank's own), reached without following any link."""
-        descriptor = os.dup(self._root)
+        descriptor = os.dup(self._here())
         try:
             walked = ""
             for part in path.split("/") if path else ():
@@ -196,11 +216,11 @@ class FilesystemBank:
         except (NotADirectoryError, IsADirectoryError) as error:
             raise InvalidInput(f"{key} and another object would be folder and file of one name", field="key") from error
         except OSError as error:
-            raise _meaning(error, key, "writing") from error
+            raise _meaning(error, f"{self.location}/{key}", "writing") from error
 
     @contextlib.contextmanager
     def _scratch(self) -> Iterator[int]:
-        descriptor = os.open(SCRATCH, _FOLDER, dir_fd=self._root)
+        descriptor = os.open(SCRATCH, _FOLDER, dir_fd=self._here())
         try:
             yield descriptor
         finally:
