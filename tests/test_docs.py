@@ -22,7 +22,7 @@ from karbor.domain.operation import HOOKS
 from karbor.errors import KarborError
 from karbor.plugins.host import declaration
 from karbor.providers import load_providers
-from karbor.sdk.loading import BANKS, PROTECTIONS, Loaded, load
+from karbor.sdk.loading import Loaded
 from karbor.sdk.op import Op
 
 ROOT = Path(__file__).parents[1]
@@ -175,13 +175,35 @@ def test_declarations_are_valid(block, tmp_path) -> None:
     assert declaration.load_declarations(str(tmp_path))
 
 
+@pytest.mark.parametrize("block", [block for block in BLOCKS if "settings" in block.words], ids=name)
+def test_settings_are_valid(block, tmp_path) -> None:
+    (tmp_path / "shown.conf").write_text(block.text)
+    assert settings.load([tmp_path / "shown.conf"]).auth_strategy
+
+
+def providers_in(folder: Path):
+    """What the service makes of a folder of providers; their banks are not opened."""
+    declared = GENERATOR.entry_points()
+    banks = Loaded(plugins=dict.fromkeys(declared["karbor.banks"], lambda _: None), problems={})
+    return load_providers(folder, Loaded(plugins=declared["karbor.protections"], problems={}), banks, {})
+
+
 @pytest.mark.parametrize("block", [block for block in BLOCKS if "providers.d" in block.words], ids=name)
 def test_providers_are_valid(block, tmp_path) -> None:
     (tmp_path / "shown.conf").write_text(block.text)
-    banks = Loaded(plugins=dict.fromkeys(load(BANKS).plugins, lambda _: None), problems={})
-    found = load_providers(tmp_path, load(PROTECTIONS), banks, {})
+    found = providers_in(tmp_path)
     assert not found.problems
     assert [provider.problems for provider in found.all()] == [[]]
+
+
+def test_examples_are_valid(tmp_path) -> None:
+    found = providers_in(ROOT / "examples/providers.d")
+    assert found.all()
+    assert not found.problems
+    shown = tmp_path / "shop.yaml"
+    shown.write_text((ROOT / "examples/hosts.d/shop.yaml").read_text())
+    shown.chmod(0o600)
+    assert declaration.load_declarations(str(tmp_path))
 
 
 def test_blocks_are_run_or_said_not_to_be() -> None:
@@ -190,6 +212,7 @@ def test_blocks_are_run_or_said_not_to_be() -> None:
     assert idle == {
         ("README.md", "Karbor"),
         ("README.md", "Protect something of this host"),
+        ("how-to.md", "Run the service on several hosts"),  # it needs a cloud's Keystone
         ("how-to.md", "Write and prove a plugin"),  # tests/integration/test_vendor_plugin.py does
         ("recovery.md", "After: restore"),  # mounting needs FUSE
         ("recovery.md", "Banks in Swift and S3"),  # tests/cloud does

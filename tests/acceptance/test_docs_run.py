@@ -19,7 +19,8 @@ from tests.shell_blocks import blocks
 DOCS = Path(__file__).parents[2] / "docs"
 BIN = Path(sys.executable).parent
 STANDALONE = "karbor standalone --state ~/karbor"
-SECONDS = 120
+SECONDS = 300
+pytestmark = pytest.mark.timeout(1200)  # some sixty commands, each a process of its own
 
 
 class Reader:
