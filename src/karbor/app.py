@@ -19,6 +19,7 @@ from karbor.bank.rootkey import derive, read_key_file
 from karbor.clouds.session import Clouds
 from karbor.clouds.trust import Trusts
 from karbor.db.catalogue import SqlCatalogue
+from karbor.db.changes import SqlChanges
 from karbor.db.engine import Database
 from karbor.db.journal import SqlJournal
 from karbor.db.migrate import upgrade
@@ -32,6 +33,7 @@ from karbor.protection.catalogue import EVERY_PROJECT
 from karbor.protection.delegation import NoDelegations, RecordedDelegations
 from karbor.protection.ending import Endings
 from karbor.protection.handler import FINISH, SETTLE, StepHandler
+from karbor.protection.history import History
 from karbor.protection.independence import independence
 from karbor.protection.inventory import Inventory
 from karbor.protection.joblocks import JobLocks
@@ -231,6 +233,15 @@ class Application:
             scratch_root=self.settings.state_path / "scratch",
         )
 
+    @cached_property
+    def history(self) -> History:
+        """What writes the banks' histories."""
+        return History(SqlChanges(self.database), self.providers, self.vaults, self.log)
+
+    def _chores(self) -> None:
+        self.upkeep.tick()
+        self.history.flush()
+
     def authenticator(self) -> Authenticator:
         """Who decides whose a request is."""
         if self.settings.auth_strategy == "noauth":
@@ -289,7 +300,7 @@ class Application:
                 random=self.random,
                 log=self.log,
                 options=options,
-                chore=self.upkeep.tick,
+                chore=self._chores,
             )
             watcher = threading.Thread(target=partial(_stop_with, stop, worker), daemon=True)
             watcher.start()

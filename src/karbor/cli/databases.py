@@ -30,17 +30,24 @@ def _recover(session: Session, args: Namespace) -> Table:
     app, recovery = application(session, args), server("karbor.protection.recovery")
     app.upgrade_database()
     vaults = vaults_by(session, app, args.key)
-    rows = []
+    rows, failed = [], []
     for provider in app.providers.all():
-        for project in repositories(provider):
-            done = recovery.recover(app.catalogue, vaults.open(provider, project))
-            for problem in done.unreadable:
-                session.terminal.say(f"{provider.name}: {problem}")
-            counted = {name: getattr(done, name) for name in ("checkpoints", "deleted", "plans", "present")}
-            rows.append({"provider": provider.name, "project": project, **counted, "unreadable": len(done.unreadable)})
-    lost = sum(row["unreadable"] for row in rows)
-    failure = BankError(f"{lost} checkpoints could not be read") if lost else None
-    columns = ("provider", "project", "checkpoints", "deleted", "plans", "present", "unreadable")
+        try:
+            for project in repositories(provider):
+                done = recovery.recover(app.catalogue, vaults.open(provider, project))
+                for problem in done.unreadable:
+                    session.terminal.say(f"{provider.name}: {problem}")
+                counted = {
+                    name: getattr(done, name) for name in ("checkpoints", "deleted", "plans", "present", "history")
+                }
+                unreadable = len(done.unreadable)
+                rows.append({"provider": provider.name, "project": project, **counted, "unreadable": unreadable})
+        except BankError as error:  # one bank that cannot be read must not keep the others lost
+            failed.append(f"{provider.name}: {error.message}")
+    if lost := sum(row["unreadable"] for row in rows):
+        failed.append(f"{lost} checkpoints could not be read")
+    failure = BankError("; ".join(failed)) if failed else None
+    columns = ("provider", "project", "checkpoints", "deleted", "plans", "present", "history", "unreadable")
     return Table(columns, tuple(rows), failure)
 
 

@@ -14,9 +14,10 @@ from sqlalchemy import String, bindparam, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from karbor.db import schema
+from karbor.db.changes import note
 from karbor.db.columns import Instant
 from karbor.db.paging import in_scope, matching, page
-from karbor.domain.checkpoint import Checkpoint
+from karbor.domain.checkpoint import PROTECTING, Checkpoint
 from karbor.domain.delegation import Delegation
 from karbor.domain.operation import OperationLog, Restore, Verification
 from karbor.domain.plan import Plan
@@ -79,6 +80,7 @@ class SqlCatalogue:
             tx.execute(insert(_TABLES[type(record)]), self._row(tx, record))
         except IntegrityError as error:
             raise Conflict(f"{_WORDS[type(record)]} {record.id} exists already") from error
+        _note(tx, record)
 
     def replace(self, tx: Connection, record: Record, *, expected_status: str | None = None) -> None:
         """Store the record anew; `Conflict` where its status is no longer `expected_status`, `NotFound` where it is
@@ -89,6 +91,7 @@ class SqlCatalogue:
         this = (table.c.id == record.id, table.c.project_id == record.project_id)
         expected = () if expected_status is None else (table.c.status == expected_status,)
         if tx.execute(update(table).where(*this, *expected).values(row)).rowcount:
+            _note(tx, record)
             return
         status = tx.execute(select(table.c.status).where(*this)).scalar_one_or_none()
         if status is None:
@@ -98,8 +101,11 @@ class SqlCatalogue:
     def remove(self, tx: Connection, kind: type[R], scope: str, ident: str) -> None:
         """Delete a record; `NotFound` where there is none in the scope."""
         table = _TABLES[kind]
-        if not tx.execute(delete(table).where(table.c.id == ident, in_scope(table, scope))).rowcount:
+        here = (table.c.id == ident, in_scope(table, scope))
+        body = tx.execute(select(table.c.body).where(*here).with_for_update()).scalar_one_or_none()
+        if body is None or not tx.execute(delete(table).where(*here)).rowcount:
             raise _not_found(kind, ident)
+        _note(tx, _decoded(kind, body), removed=True)
 
     def get(self, kind: type[R], scope: str, ident: str, *, tx: Connection | None = None) -> R:
         """One record; `NotFound` where there is none in the scope. Within `tx` the row is locked until it ends."""
@@ -145,6 +151,22 @@ class SqlCatalogue:
             row["created_at"] = record.started_at or self._database.db_now(tx)
         row["body"] = msgspec.json.encode(record)
         return row
+
+
+_LOGGED = (Plan, Checkpoint, Restore, Verification, OperationLog)
+"""The kinds that the bank's history keeps."""
+
+
+def _note(tx: Connection, record: Record, *, removed: bool = False) -> None:
+    """Tell the bank's history of a change, in the same transaction. What the manifest holds is not told again."""
+    if not isinstance(record, _LOGGED):
+        return
+    if isinstance(record, Checkpoint):
+        if record.status == PROTECTING and record.graph is not None:
+            return
+        record = msgspec.structs.replace(record, graph=None)
+    body = {"kind": type(record).__name__, "record": record, "removed": removed}
+    note(tx, record.provider_id, record.project_id, msgspec.json.encode(body))
 
 
 def _decoded(kind: type[R], body: bytes) -> R:

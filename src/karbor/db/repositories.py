@@ -39,6 +39,9 @@ class SqlRepositories:
             "epoch": 1,
             "upkeep_at": self._database.db_now(tx),
             "upkeep": b"{}",
+            "log_number": 0,
+            "log_hash": "",
+            "log_held_until": self._database.db_now(tx),
         }
         tx.execute(insert(repositories), row)
         return 1

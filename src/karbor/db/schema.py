@@ -172,7 +172,8 @@ workers = Table(
 )
 
 # One row per repository that something was ever protected in. `epoch` is prune's barrier (`karbor.bank.vault.prune`),
-# `upkeep_at` when it is looked after next, `upkeep` the JSON of what the last time found.
+# `upkeep_at` when it is looked after next, `upkeep` the JSON of what the last time found; `log_number` and `log_hash` are
+# those of the newest entry of its history in the bank, which one worker writes at a time.
 repositories = Table(
     "repositories",
     metadata,
@@ -181,5 +182,19 @@ repositories = Table(
     Column("epoch", Integer, nullable=False),
     Column("upkeep_at", Instant, nullable=False),
     Column("upkeep", octets(), nullable=False),
+    Column("log_number", Integer, nullable=False),
+    Column("log_hash", words(64), nullable=False),
+    Column("log_held_until", Instant, nullable=False),
     Index("repositories_due", "upkeep_at"),
+)
+
+# The outbox of the bank's history: a row per change of a record, until an entry in the bank holds it.
+changes = Table(
+    "changes",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("provider_id", words(64), nullable=False),
+    Column("project_id", words(255), nullable=False),
+    Column("body", octets(), nullable=False),
+    Index("changes_of_repository", "provider_id", "project_id", "id"),
 )

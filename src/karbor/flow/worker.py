@@ -36,8 +36,8 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
     lease: float = 30.0
     heartbeat: float = 10.0
     report: float = 2.0
-    chore: float = 60.0
-    """How often the worker does what is nobody's in particular: it begins upkeep that is due."""
+    chore: float = 20.0
+    """How often the worker does what is nobody's in particular: it begins upkeep that is due, and writes histories."""
     idle: float = 0.25
     """How often the database is asked while there is nothing to do."""
     drain: float = 10.0
