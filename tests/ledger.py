@@ -115,6 +115,8 @@ class Ledger(Protection):
         op.vault.verify()
 
     def delete_main(self, op) -> None:
+        if self.world.deleting_fails:
+            raise ResourceFailed("the snapshot is in use")
         self.world.remove(op.saved["snapshot"])
 
 
@@ -127,7 +129,7 @@ class World:
     def __init__(self, path: Path, interrupt: Callable[[], None] = lambda: None) -> None:
         self.path = path
         self.things: dict[str, Resource] = {}
-        self.listing_fails = False
+        self.listing_fails = self.deleting_fails = False
         self.released = threading.Event()
         self.interrupt = interrupt
         self._do("CREATE TABLE IF NOT EXISTS entries (number INTEGER PRIMARY KEY AUTOINCREMENT, tag, kind, owner)")

@@ -16,6 +16,7 @@ from karbor.api.auth import NoAuth, StaticAuth
 from karbor.api.keystone import KeystoneAuth, behind_keystone
 from karbor.api.policy import OsloPolicy
 from karbor.bank.rootkey import derive, read_key_file
+from karbor.bank.wrappers import Retrying
 from karbor.clouds.session import Clouds
 from karbor.clouds.trust import Trusts
 from karbor.db.catalogue import SqlCatalogue
@@ -48,7 +49,7 @@ from karbor.settings import Settings, from_config, read
 from karbor.system import SystemClock, SystemRandomness
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from oslo_config.cfg import ConfigOpts
 
@@ -105,7 +106,7 @@ class Application:
     def providers(self) -> Providers:
         """What administrators offer."""
         directory = self.settings.provider_config_dir
-        found = load_providers(directory, load(PROTECTIONS), load(BANKS), {"*": self._plugin_options})
+        found = load_providers(directory, load(PROTECTIONS), load(BANKS), {"*": self._plugin_options}, Retrying)
         for file, problem in found.problems.items():
             self.log.error("provider not loaded: %s: %s", file, problem, extra={"event": "provider"})
         return found
@@ -145,7 +146,17 @@ class Application:
     @cached_property
     def vaults(self) -> Vaults:
         """The repositories."""
-        return Vaults(self._root_key_of, derive, self.clock, self.random)
+        cache = self.settings.state_path / "cache"
+        return Vaults(self._root_key_of, derive, self.clock, self.random, cache=cache, alone=self._alone)
+
+    def _alone(self, provider_id: str, project_id: str, work: Callable[[], None]) -> None:
+        """Do something to a repository that no other process of the service may do at the same time."""
+
+        def locked(tx: Any) -> None:
+            self.repositories.join(tx, provider_id, project_id)
+            work()
+
+        self.database.transact(locked)
 
     def _root_key_of(self, provider: Provider) -> bytes:
         return read_key_file(Path(provider.root_key_file) if provider.root_key_file else self.settings.root_key_file)

@@ -7,7 +7,9 @@
     ├── Forbidden                     forbidden              403    3    no
     ├── NotFound                      not_found              404    4    no
     ├── Conflict                      conflict               409    5    no
-    │   └── Refused                   refused                409    5    no
+    │   ├── Refused                   refused                409    5    no
+    │   └── InUse                     in_use                 424    5    no
+    ├── NotOffered                    not_offered            501    2    no
     ├── OverLimit                     over_limit             413    6    no
     ├── Unavailable                   unavailable            503    7    yes
     │   └── Timeout                   timeout                503    7    yes
@@ -86,6 +88,18 @@ class Refused(Conflict):
     """The pre-flight of an operation found a reason not to begin."""
 
     code = "refused"
+
+
+class InUse(Conflict):
+    """Something else still needs the thing; v1 answers so."""
+
+    code, status = "in_use", 424
+
+
+class NotOffered(KarborError):
+    """The service cannot do this, whoever asks."""
+
+    code, status, exit_code = "not_offered", 501, 2
 
 
 class OverLimit(KarborError):

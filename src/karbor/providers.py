@@ -143,9 +143,14 @@ class Providers:
 
 
 def load_providers(
-    directory: Path, protections: Loaded, banks: Loaded, defaults: Mapping[str, Mapping[str, str]]
+    directory: Path,
+    protections: Loaded,
+    banks: Loaded,
+    defaults: Mapping[str, Mapping[str, str]],
+    wrap: Callable[[Bank], Bank] = lambda bank: bank,
 ) -> Providers:
-    """Read every ``*.conf`` of the directory, by name. `defaults` are options by section that files may override.
+    """Read every ``*.conf`` of the directory, by name. `defaults` are options by section that files may override;
+    `wrap` is put around every bank that is opened.
 
     A file that cannot be used is a problem of its own: the others are offered all the same.
     """
@@ -153,7 +158,7 @@ def load_providers(
     problems: dict[str, str] = {}
     for path in sorted(directory.glob("*.conf")):
         try:
-            provider = _load_one(path, protections, banks, defaults)
+            provider = _load_one(path, protections, banks, defaults, wrap)
         except KarborError as error:
             problems[path.name] = error.message.removeprefix(f"{path.name}: ")
             continue
@@ -167,7 +172,11 @@ def load_providers(
 
 
 def _load_one(
-    path: Path, protections: Loaded, banks: Loaded, defaults: Mapping[str, Mapping[str, str]]
+    path: Path,
+    protections: Loaded,
+    banks: Loaded,
+    defaults: Mapping[str, Mapping[str, str]],
+    wrap: Callable[[Bank], Bank],
 ) -> Provider | None:
     sections = _parse(path)
     own = sections.get("provider")
@@ -188,7 +197,7 @@ def _load_one(
             broken.append(f"plugin {name}: {protections.problems.get(name, 'no such plugin is installed')}")
             continue
         plugins.append(kind(_options(sections, defaults, name, kind)))
-    provider = Provider(sections, path.name, lambda: open_bank(bank_options), plugins)
+    provider = Provider(sections, path.name, lambda: wrap(open_bank(bank_options)), plugins)
     provider.problems.extend(broken)
     return provider
 

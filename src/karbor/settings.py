@@ -34,6 +34,11 @@ GENERAL: list[cfg.Opt] = [
     cfg.PortOpt("osapi_karbor_listen_port", default=8799, help="Port of the API service."),
     cfg.IntOpt("osapi_max_limit", default=1000, min=1, help="Most records in one answer."),
     cfg.IntOpt("api_threads", default=8, min=1, help="Threads of the embedded API server."),
+    cfg.IntOpt("min_interval", default=3600, min=1, help="Least seconds between two times of a trigger."),
+    cfg.IntOpt("min_window_time", default=900, min=1, help="Least seconds that a trigger's run may begin late."),
+    cfg.IntOpt("max_window_time", default=1800, min=1, help="Most seconds that a trigger's run may begin late."),
+    cfg.IntOpt("quota_plans", default=50, min=-1, help="Plans that a project may have; -1 is no limit."),
+    cfg.IntOpt("quota_checkpoints", default=-1, min=-1, help="Checkpoints that a project may have; -1 is no limit."),
     cfg.StrOpt(
         "root_key_file", default="", help="Root key of providers that name none. Empty: root.key in state_path."
     ),
@@ -86,6 +91,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_limit: int
     api_threads: int
     root_key_file: Path
+    min_interval: int
+    min_window: int
+    max_window: int
+    quota_plans: int
+    quota_checkpoints: int
     token_file: Path
     static_project: str
     connection: str
@@ -133,6 +143,11 @@ def from_config(config: cfg.ConfigOpts) -> Settings:
             max_limit=config.osapi_max_limit,
             api_threads=config.api_threads,
             root_key_file=Path(config.root_key_file or state / "root.key"),
+            min_interval=config.min_interval,
+            min_window=config.min_window_time,
+            max_window=config.max_window_time,
+            quota_plans=config.quota_plans,
+            quota_checkpoints=config.quota_checkpoints,
             token_file=Path(config.token_file or state / "token"),
             static_project=config.static_project,
             connection=config.database.connection or f"sqlite:///{state / 'karbor.db'}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from karbor.errors import BankError, Damaged, InvalidInput, ObjectExists, ObjectMissing, UnsupportedOperation
 from karbor.sdk.bank import FEATURE_IF_ABSENT, BankSpace, ObjectStat, check_prefix
@@ -13,7 +13,7 @@ from karbor.sdk.bank import FEATURE_IF_ABSENT, BankSpace, ObjectStat, check_pref
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from karbor.sdk.bank import Bank, Buffer
+    from karbor.sdk.bank import Bank, Buffer, SharedBank
 
 T = TypeVar("T")
 
@@ -86,6 +86,15 @@ class Retrying:
     def space(self) -> BankSpace:
         """See `Bank.space`."""
         return self._again(self._bank.space)
+
+    def set_readers(self, prefix: str, project_ids: Sequence[str]) -> None:
+        """See `SharedBank.set_readers`; only where the bank names the feature."""
+        shared = cast("SharedBank", self._bank)
+        self._again(lambda: shared.set_readers(prefix, project_ids))
+
+    def repository_location(self, prefix: str) -> str:
+        """See `SharedBank.repository_location`; only where the bank names the feature."""
+        return cast("SharedBank", self._bank).repository_location(prefix)
 
     def _again(self, act: Callable[[], T]) -> T:
         for wait in self._waits:

@@ -54,6 +54,8 @@ def repositories(provider: Any) -> Iterator[str]:
 
 def place_of(repository: Any) -> str:
     """Where plain restic finds a repository."""
+    if "readers" in repository.bank.features:
+        return str(repository.bank.repository_location(repository.prefix))
     return f"{repository.bank.location.rstrip('/')}/{repository.prefix.rstrip('/')}"
 
 

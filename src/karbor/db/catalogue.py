@@ -21,6 +21,8 @@ from karbor.domain.checkpoint import PROTECTING, Checkpoint
 from karbor.domain.delegation import Delegation
 from karbor.domain.operation import OperationLog, Restore, Verification
 from karbor.domain.plan import Plan
+from karbor.domain.schedule import ScheduledOperation
+from karbor.domain.trigger import Trigger
 from karbor.errors import Conflict, NotFound
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from karbor.db.engine import Database
     from karbor.protection.catalogue import Query, Record
 
-R = TypeVar("R", Plan, Checkpoint, Restore, Verification, OperationLog, Delegation)
+R = TypeVar("R", Plan, Checkpoint, Restore, Verification, OperationLog, Delegation, Trigger, ScheduledOperation)
 T = TypeVar("T")
 
 _TABLES: dict[type[Any], Table] = {
@@ -42,6 +44,8 @@ _TABLES: dict[type[Any], Table] = {
     Verification: schema.verifications,
     OperationLog: schema.operation_logs,
     Delegation: schema.delegations,
+    Trigger: schema.triggers,
+    ScheduledOperation: schema.scheduled_operations,
 }
 _WORDS: dict[type[Any], str] = {
     Plan: "plan",
@@ -50,6 +54,8 @@ _WORDS: dict[type[Any], str] = {
     Verification: "verification",
     OperationLog: "operation log",
     Delegation: "delegation",
+    Trigger: "trigger",
+    ScheduledOperation: "scheduled operation",
 }
 _DECODERS = {kind: msgspec.json.Decoder(kind) for kind in _TABLES}
 _FIXED = frozenset({"id", "project_id", "created_at"})

@@ -198,3 +198,46 @@ changes = Table(
     Column("body", octets(), nullable=False),
     Index("changes_of_repository", "provider_id", "project_id", "id"),
 )
+
+triggers = _records(
+    "triggers",
+    Column("name", words(255), nullable=False),
+    Column("type", words(64), nullable=False),
+    Column("properties_text", words(2000), nullable=False),
+)
+
+scheduled_operations = _records(
+    "scheduled_operations",
+    Column("name", words(255), nullable=False),
+    Column("operation_type", words(64), nullable=False),
+    Column("trigger_id", words(36), nullable=False, index=True),
+    Column("plan_id", words(36), nullable=False, index=True),
+    Column("definition_text", words(2000), nullable=False),
+)
+
+# Limits that differ from the configuration's: `kind` is project or class, `name` which one.
+quotas = Table(
+    "quotas",
+    metadata,
+    Column("kind", words(16), primary_key=True),
+    Column("name", words(255), primary_key=True),
+    Column("resource", words(32), primary_key=True),
+    Column("most", BigInteger, nullable=False),
+)
+
+# One row per project with a limit, locked while something is counted and added, so that two requests do not both take
+# the last place.
+quota_guards = Table("quota_guards", metadata, Column("project_id", words(255), primary_key=True))
+
+# One row per program and host, for good; whether it lives is said by the heartbeats in `workers`.
+services = Table(
+    "services",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("program", words(64), nullable=False),
+    Column("host", words(255), nullable=False),
+    Column("disabled", Boolean, nullable=False),
+    Column("disabled_reason", words(255), nullable=False),
+    Column("updated_at", Instant, nullable=False),
+    Index("services_of_host", "host", "program", unique=True),
+)

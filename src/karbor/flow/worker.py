@@ -105,7 +105,7 @@ class Worker:
         self._clock, self._random, self._log, self._chore = clock, random, log, chore
         self.options = options
         self._todo: queue.SimpleQueue[Claim | None] = queue.SimpleQueue()
-        self._ended: queue.SimpleQueue[tuple[Claim, Outcome | None]] = queue.SimpleQueue()
+        self._ended: queue.SimpleQueue[tuple[Claim, Outcome]] = queue.SimpleQueue()
         self._held: dict[tuple[str, int], Claim] = {}
         self._beating = threading.Event()
 
@@ -164,7 +164,7 @@ class Worker:
 
     def _commit(self, wait: float) -> None:
         """Take what has ended, waiting for the first, and write it in one transaction."""
-        ended: list[tuple[Claim, Outcome | None]] = []
+        ended: list[tuple[Claim, Outcome]] = []
         try:
             ended.append(self._ended.get(timeout=wait))
             while len(ended) < 2 * self.options.batch:
@@ -174,7 +174,7 @@ class Worker:
         if not ended:
             return
         try:
-            self._journal.finish_many(self.worker_id, [(claim.step, outcome) for claim, outcome in ended if outcome])
+            self._journal.finish_many(self.worker_id, [(claim.step, outcome) for claim, outcome in ended])
         except KarborError as error:
             if error.retryable:
                 self._put_back(ended, error)
@@ -183,25 +183,24 @@ class Worker:
             return
         self._let_go(ended)
 
-    def _put_back(self, ended: list[tuple[Claim, Outcome | None]], error: KarborError) -> None:
+    def _put_back(self, ended: list[tuple[Claim, Outcome]], error: KarborError) -> None:
         """The database does not answer: an outcome that is not written is kept, as long as the lease is."""
         self._log.warning("outcomes not written yet: %s", error, extra={"event": "database"})
         for each in ended:
             self._ended.put(each)
         self._clock.sleep(self.options.idle)
 
-    def _let_go(self, ended: list[tuple[Claim, Outcome | None]]) -> None:
+    def _let_go(self, ended: list[tuple[Claim, Outcome]]) -> None:
         for claim, _ in ended:
             key = (claim.step.run_id, claim.step.seq)
             self._held.pop(key, None)
             self.figures.pop(key, None)
 
-    def _commit_singly(self, ended: list[tuple[Claim, Outcome | None]]) -> None:
+    def _commit_singly(self, ended: list[tuple[Claim, Outcome]]) -> None:
         """One of several outcomes cannot be written: write the others, and fail the one with its reason."""
         for claim, outcome in ended:
             try:
-                if outcome is not None:
-                    self._finish(claim, outcome)
+                self._finish(claim, outcome)
             except LeaseLost:
                 self._log.warning(
                     "step lost", extra={"event": "fenced", "run": claim.step.run_id, "seq": claim.step.seq}
@@ -251,7 +250,7 @@ class Worker:
                 return
             self._ended.put((claim, self._outcome(claim)))
 
-    def _outcome(self, claim: Claim) -> Outcome | None:
+    def _outcome(self, claim: Claim) -> Outcome:
         """Run the handler; the one place where whatever a plugin raises becomes a reason."""
         if claim.draining:
             return Park(seconds=0)
@@ -261,7 +260,8 @@ class Worker:
         except Parked as parked:
             return Park(seconds=parked.seconds)
         except LeaseLost:
-            return None
+            # Written only if the lease was not lost after all: then the step is offered again.
+            return Park(seconds=1)
         except KarborError as error:
             return self._failure(claim, error)
         except Exception as error:  # noqa: BLE001 - the step runner is the edge to foreign code

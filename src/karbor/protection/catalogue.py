@@ -15,6 +15,8 @@ from karbor.domain.checkpoint import Checkpoint
 from karbor.domain.delegation import Delegation
 from karbor.domain.operation import OperationLog, Restore, Verification
 from karbor.domain.plan import Plan
+from karbor.domain.schedule import ScheduledOperation
+from karbor.domain.trigger import Trigger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,8 +26,8 @@ EVERY_PROJECT = "*"
 
 MAX_LIMIT = 1000
 
-Record = Plan | Checkpoint | Restore | Verification | OperationLog | Delegation
-R = TypeVar("R", Plan, Checkpoint, Restore, Verification, OperationLog, Delegation)
+Record = Plan | Checkpoint | Restore | Verification | OperationLog | Delegation | Trigger | ScheduledOperation
+R = TypeVar("R", Plan, Checkpoint, Restore, Verification, OperationLog, Delegation, Trigger, ScheduledOperation)
 T = TypeVar("T")
 
 

@@ -367,7 +367,11 @@ class Endings:
         if context.input.purge:  # it stays deleted for everybody; the next upkeep tries again
             self._catalogue.replace(tx, msgspec.structs.replace(record, reason=reason))
             return states.ERROR_DELETING
-        new = msgspec.structs.replace(record, status=states.ERROR_DELETING, reason=reason, finished_at=now)
+        raw = self._journal.records(context.run_id, -1).get(BURIED)
+        left = msgspec.json.decode(raw, type=Prepared).snapshot_id if raw else record.snapshot_id
+        new = msgspec.structs.replace(
+            record, status=states.ERROR_DELETING, reason=reason, finished_at=now, snapshot_id=left
+        )
         self._catalogue.replace(tx, new, expected_status=states.DELETING)
         return states.ERROR_DELETING
 

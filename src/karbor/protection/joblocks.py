@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from karbor.bank.vault.locks import RepositoryLock, remove_locks
+from karbor.errors import BankError
 
 if TYPE_CHECKING:
     from karbor.bank.vault.repository import Repository
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 _QUIET = 900.0
 _HOLDER = "lock"
+_READERS = frozenset({"restore", "verify"})
 
 
 class _Job:
@@ -42,7 +44,8 @@ class JobLocks:
 
     def need(self, repository: Repository, claim: Claim) -> None:
         """Hold the repository's lock for the run of a step; raises `Unavailable` where another's exclusive lock
-        forbids it, and `LeaseLost` where it could not be refreshed."""
+        forbids it, and `LeaseLost` where it could not be refreshed. What only reads needs no room in the bank: it goes on
+        where no lock can be written."""
         run_id = claim.step.run_id
         key = f"{repository.bank.location}/{repository.prefix}"
         with self._mutex:
@@ -50,7 +53,13 @@ class JobLocks:
             if job is None:
                 self._enter(claim)
                 lock = RepositoryLock(repository, incarnation=claim.worker_id)
-                job = self._jobs[key] = _Job(lock.__enter__())
+                try:
+                    job = _Job(lock.__enter__())
+                except BankError:
+                    if claim.step.operation in _READERS:
+                        return
+                    raise
+                self._jobs[key] = job
                 self._bury(repository, run_id)
             elif run_id not in job.needed:
                 self._enter(claim)

@@ -275,8 +275,8 @@ class ProtectionService:
         run = self._journal.run(self.catalogue.run_of(Checkpoint, known.id))
         if run is not None and run.finished_at is None:
             raise InvalidInput(f"The checkpoint {known.id} can not be reset: it is being worked on.", field="state")
-        if known.status == states.DELETED:
-            raise InvalidInput(f"The checkpoint {known.id} can not be reset: it is deleted.", field="state")
+        if known.status == states.DELETED or (known.status == states.ERROR_DELETING and state == states.AVAILABLE):
+            raise InvalidInput(f"The checkpoint {known.id} can not be reset: it is {known.status}.", field="state")
         if state == states.AVAILABLE:
             self._check_structure(known)
 

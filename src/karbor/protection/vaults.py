@@ -12,6 +12,7 @@ from karbor.errors import ObjectExists, ObjectMissing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from karbor.domain.clock import Clock, Randomness
     from karbor.providers import Provider
@@ -33,9 +34,15 @@ class Vaults:
         derive: Callable[[bytes, str], bytes],
         clock: Clock,
         random: Randomness,
+        *,
+        cache: Path | None = None,
+        alone: Callable[[str, str, Callable[[], None]], None] = lambda _provider, _project, work: work(),
     ) -> None:
+        """`cache` is where indexes are kept; `alone` does something for a (provider, project) that no other process
+        does at the same time: not every store can promise that of two makers of a repository one is refused."""
         self._root_key_of, self._derive = root_key_of, derive
         self._clock, self._random = clock, random
+        self._cache, self._alone = cache, alone
         self._lock = threading.Lock()
         self._open: dict[tuple[str, str], Repository] = {}
 
@@ -57,7 +64,11 @@ class Vaults:
         """The repository of a project, made now if it does not exist."""
         with suppress(ObjectMissing):
             return self.open(provider, project_id)
-        with self._lock, suppress(ObjectExists):  # another process may be faster
+        self._alone(provider.id, project_id, lambda: self._create(provider, project_id))
+        return self.open(provider, project_id)
+
+    def _create(self, provider: Provider, project_id: str) -> None:
+        with suppress(ObjectExists):  # another process was faster
             Repository.create(
                 provider.bank,
                 prefix_of(provider.id, project_id),
@@ -65,7 +76,6 @@ class Vaults:
                 clock=self._clock,
                 random=self._random.token,
             )
-        return self.open(provider, project_id)
 
     def forget(self) -> None:
         """Open everything anew at the next use."""
@@ -80,6 +90,7 @@ class Vaults:
                 self.passphrase(provider, project_id),
                 clock=self._clock,
                 random=self._random.token,
+                cache_dir=self._cache,
             )
         except ObjectMissing as error:
             raise ObjectMissing(error.key, hint=f"is {provider.bank.location} the bank that it was?") from error

@@ -230,3 +230,16 @@ def test_what_is_not_whole_is_never_committed(running) -> None:
     assert "data/" in done.reason
     repository = running.app.vaults.open(running.app.providers.get(PROVIDER), CALLER.project_id)
     assert list(repository.snapshots()) == []
+
+
+def test_a_delete_that_failed_can_be_asked_for_again(running) -> None:
+    checkpoint = running.protect(running.world.thing("a"))
+    running.world.deleting_fails = True
+    running.service.delete_checkpoint(CALLER, PROVIDER, checkpoint.id)
+    failed = running.wait(lambda: running.service.checkpoint(CALLER, PROVIDER, checkpoint.id))
+    assert failed.status == "error-deleting"
+    assert "the snapshot is in use" in failed.reason
+    running.world.deleting_fails = False
+    running.service.delete_checkpoint(CALLER, PROVIDER, checkpoint.id)
+    assert running.wait(lambda: running.service.checkpoint(CALLER, PROVIDER, checkpoint.id)).status == "deleted"
+    assert running.world.count("snapshot") == 0
