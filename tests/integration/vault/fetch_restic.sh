@@ -6,7 +6,9 @@ release=${2:-trixie}
 program=$folder/usr/bin/restic
 if [ ! -x "$program" ]; then
     mkdir -p "$folder/apt/lists/partial" "$folder/apt/archives/partial"
-    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian $release main" \
+    # The mirror that this machine uses itself.
+    mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep -v security | head -n 1)
+    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $release main" \
         > "$folder/apt/sources.list"
     : > "$folder/apt/status"
     options="-q=2 -o Dir::Etc::sourcelist=$folder/apt/sources.list -o Dir::Etc::sourceparts=/dev/null
