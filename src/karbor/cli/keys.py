@@ -20,7 +20,7 @@ from karbor.cli.composition import (
 from karbor.cli.naming import pick
 from karbor.cli.server import server
 from karbor.cli.verbs import Table, Verb
-from karbor.errors import BankForeign, InvalidInput, NotFound
+from karbor.errors import BankForeign, Conflict, InvalidInput, NotFound
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -38,6 +38,18 @@ def _export(session: Session, args: Namespace) -> Iterator[Item]:
         files.setdefault(Path(each.root_key_file or own), []).append(each.name)
     for file, names in files.items():
         yield {"file": str(file), "providers": names, "key": rootkey.to_paper(rootkey.read_key_file(file))}
+
+
+def _make(session: Session, args: Namespace) -> None:
+    """Every host of the service needs the same key: make it once, copy it, export it for paper."""
+    if args.file.exists():
+        raise Conflict(f"{args.file} exists", hint="a second key would open nothing of what the first one sealed")
+    server("karbor.bank.rootkey").make_key_file(args.file, server("karbor.system").SystemRandomness().token)
+    session.terminal.say(f"{args.file} holds a new root key: print it with `karbor-manage key export`")
+
+
+def _file(parser: ArgumentParser) -> None:
+    parser.add_argument("file", metavar="FILE", type=Path, help="where; it must not exist")
 
 
 def _check(session: Session, args: Namespace) -> Table:
@@ -102,6 +114,13 @@ def _key(parser: ArgumentParser) -> None:
 
 
 VERBS = (
+    Verb(
+        name="key make",
+        help="Make the root key of a new service",
+        run=_make,
+        arguments=(_file,),
+        shows="nothing",
+    ),
     Verb(
         name="key export",
         help="Show the root keys as they are kept on paper",
