@@ -1,0 +1,1 @@
+"""A project's networks: networks, subnets, routers, security groups, ports that nothing uses, and floating IPs."""
