@@ -15,6 +15,7 @@ from karbor.api.application import build_application
 from karbor.api.auth import NoAuth, StaticAuth
 from karbor.api.keystone import KeystoneAuth, behind_keystone
 from karbor.api.policy import OsloPolicy
+from karbor.api.route import Services
 from karbor.bank.rootkey import derive, read_key_file
 from karbor.bank.wrappers import Retrying
 from karbor.clouds.session import Clouds
@@ -24,9 +25,13 @@ from karbor.db.changes import SqlChanges
 from karbor.db.engine import Database
 from karbor.db.journal import SqlJournal
 from karbor.db.migrate import upgrade
+from karbor.db.programs import SqlPrograms
+from karbor.db.quotas import SqlQuotas
 from karbor.db.repositories import SqlRepositories
 from karbor.domain.context import Caller
 from karbor.domain.delegation import Delegation
+from karbor.domain.quota import Limits
+from karbor.domain.trigger import TriggerLimits
 from karbor.errors import InvalidInput, Unavailable
 from karbor.flow.sealing import Sealer
 from karbor.flow.worker import Worker, WorkerOptions
@@ -39,11 +44,14 @@ from karbor.protection.independence import independence
 from karbor.protection.inventory import Inventory
 from karbor.protection.joblocks import JobLocks
 from karbor.protection.preflight import Preflights
+from karbor.protection.programs import WORKER, Permission, Programs
+from karbor.protection.quotas import Quotas
 from karbor.protection.run import Runs
 from karbor.protection.service import ProtectionService
 from karbor.protection.upkeep import Upkeep
 from karbor.protection.vaults import Vaults
 from karbor.providers import Provider, Providers, load_providers
+from karbor.schedule.service import ScheduleService
 from karbor.sdk.loading import BANKS, PROTECTABLES, PROTECTIONS, load
 from karbor.settings import Settings, from_config, read
 from karbor.system import SystemClock, SystemRandomness
@@ -211,9 +219,33 @@ class Application:
             preflights=Preflights(self.inventory, self.vaults, self.session_of, self.clock),
             delegations=self.delegations,
             repositories=self.repositories,
+            quotas=self.quotas,
             clock=self.clock,
             random=self.random,
         )
+
+    @cached_property
+    def quotas(self) -> Quotas:
+        """What projects may have."""
+        configured = Limits(plans=self.settings.quota_plans, checkpoints=self.settings.quota_checkpoints)
+        return Quotas(SqlQuotas(self.database), self.catalogue, configured)
+
+    @cached_property
+    def services(self) -> Services:
+        """Everything that the API calls."""
+        settings = self.settings
+        schedules = ScheduleService(
+            catalogue=self.catalogue,
+            providers=self.providers,
+            delegations=self.delegations,
+            limits=TriggerLimits(
+                min_interval=settings.min_interval, min_window=settings.min_window, max_window=settings.max_window
+            ),
+            clock=self.clock,
+            random=self.random,
+        )
+        programs = Programs(SqlPrograms(self.database))
+        return Services(protection=self.service, schedules=schedules, quotas=self.quotas, programs=programs)
 
     @cached_property
     def repositories(self) -> SqlRepositories:
@@ -277,7 +309,7 @@ class Application:
     def wsgi(self) -> Wsgi:
         """The API as a WSGI application."""
         api = build_application(
-            self.service,
+            self.services,
             self.authenticator(),
             OsloPolicy(self.config),
             clock=self.clock,
@@ -300,6 +332,8 @@ class Application:
             max_tries=settings.max_tries,
             patient=frozenset({SETTLE, FINISH}),
         )
+        programs = SqlPrograms(self.database)
+        programs.register(WORKER, settings.host)
         while not stop.is_set():
             worker = Worker(
                 self.journal,
@@ -312,6 +346,7 @@ class Application:
                 log=self.log,
                 options=options,
                 chore=self._chores,
+                may_claim=Permission(programs, settings.host, self.clock),
             )
             watcher = threading.Thread(target=partial(_stop_with, stop, worker), daemon=True)
             watcher.start()

@@ -50,6 +50,9 @@ _CONFIG = """\
 state_path = {state}
 provider_config_dir = {state}/providers.d
 auth_strategy = static
+min_interval = 60
+min_window_time = 20
+max_window_time = 30
 [worker]
 threads = 2
 """
@@ -152,7 +155,7 @@ def main(state: Path) -> None:
     """Serve until killed."""
     logging.basicConfig(level=logging.WARNING)
     app = prepared(state)
-    wsgi = build_application(app.service, StaticAuth(TOKENS), OsloPolicy(app.config), clock=app.clock)
+    wsgi = build_application(app.services, StaticAuth(TOKENS), OsloPolicy(app.config), clock=app.clock)
     server = waitress.create_server(wsgi, host="127.0.0.1", port=0, threads=4)
     threading.Thread(target=app.run_worker, args=(threading.Event(),), daemon=True).start()
     print(f"ready {server.effective_port}", flush=True)

@@ -10,6 +10,7 @@ import pytest
 
 from karbor.api.policy import ADMIN, list_rules
 from karbor.api.routes import ROUTES
+from karbor.wire import administration, schedules
 from karbor.wire import requests as bodies
 
 P, P2 = "4" * 32, "2" * 32
@@ -66,6 +67,13 @@ def own(send):
     done(f"/v1/{P}/verifications/{ids['verification_id']}", "verification")
     logs = json.loads(send("GET", f"/v1/{P}/operation_logs?plan_id={ids['plan_id']}", "m4")[1])["operation_logs"]
     ids["operation_log_id"] = logs[0]["id"]
+    trigger = {"name": "secret trigger", "type": "time", "properties": {"format": "crontab", "pattern": "0 3 * * *"}}
+    ids["trigger_id"] = make("/triggers", "trigger_info", trigger)
+    what = {"plan_id": ids["plan_id"], "provider_id": PROVIDER}
+    order = {"name": "secret order", "operation_type": "protect", "trigger_id": ids["trigger_id"]}
+    order["operation_definition"] = what
+    ids["scheduled_operation_id"] = make("/scheduled_operations", "scheduled_operation", order)
+    ids |= {"project": P, "name": "default", "service": "1"}
     return ids
 
 
@@ -81,6 +89,22 @@ def body_of(route, own):
         bodies.RestoreCreate: read,
         bodies.VerificationCreate: read,
         bodies.Cancel: {"os-cancel": None},
+        bodies.CheckpointAction: {"os-undelete": None},
+        administration.CopyCreate: {"plan_id": own["plan_id"]},
+        administration.QuotaUpdate: {"plans": 1},
+        administration.ServiceUpdate: {"status": "disabled"},
+        schedules.TriggerCreate: {
+            "name": "n",
+            "type": "time",
+            "properties": {"format": "crontab", "pattern": "0 3 * * *"},
+        },
+        schedules.TriggerUpdate: {"name": "taken over"},
+        schedules.ScheduledOperationCreate: {
+            "name": "n",
+            "operation_type": "protect",
+            "trigger_id": own["trigger_id"],
+            "operation_definition": {"plan_id": own["plan_id"], "provider_id": PROVIDER},
+        },
         None: None,
     }[route.body]
     return {route.body_key: inner} if route.body_key else inner
@@ -98,10 +122,11 @@ def named(route):
 @pytest.mark.parametrize("route", BELOW_A_PROJECT, ids=named)
 def test_a_foreign_project_sees_and_does_nothing(send, own, route):
     status, text = send(route.method, address(route, own, P2), "m2", body_of(route, own))
-    concerned = any(name in route.path for name in ("{plan", "{checkpoint", "{restore", "{verification", "{operation"))
-    if route.rule in ADMINISTRATORS:
+    things = ("plan", "checkpoint", "restore", "verification", "operation_log", "trigger", "scheduled_operation")
+    concerned = any(f"{{{thing}_id}}" in route.path for thing in things)
+    if route.rule in ADMINISTRATORS or route.rule == "quota:get":
         assert status == 403, text
-    elif concerned or route.body not in {None, bodies.PlanCreate}:
+    elif concerned or route.body not in {None, bodies.PlanCreate, schedules.TriggerCreate}:
         assert status == 404, text
     else:
         assert status == 200, text

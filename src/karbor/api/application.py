@@ -19,7 +19,7 @@ import msgspec
 
 from karbor.api import faults, parsing
 from karbor.api.listing import next_links
-from karbor.api.route import Call, Content, Route
+from karbor.api.route import Call, Content, Route, Services
 from karbor.api.routes import ROUTES
 from karbor.errors import InvalidInput, NotFound, OverLimit, Unavailable
 from karbor.protection.catalogue import MAX_LIMIT
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from karbor.api.policy import Policy
     from karbor.domain.clock import Clock
     from karbor.domain.context import Caller
-    from karbor.protection.service import ProtectionService
 
 App = falcon.App[falcon.Request, falcon.Response]
 
@@ -48,7 +47,7 @@ def new_request_id() -> str:
 
 
 def build_application(
-    service: ProtectionService,
+    services: Services,
     authenticator: Authenticator,
     policy: Policy,
     *,
@@ -74,7 +73,7 @@ def build_application(
     )
     for template in dict.fromkeys(route.template for route in routes):
         rows = [route for route in routes if route.template == template]
-        app.add_route(template, _resource([_Endpoint(row, service, policy, limits) for row in rows]))
+        app.add_route(template, _resource([_Endpoint(row, services, policy, limits) for row in rows]))
     return app
 
 
@@ -128,10 +127,10 @@ class _Limits(msgspec.Struct, frozen=True, kw_only=True):
 class _Endpoint:
     """One row at work."""
 
-    def __init__(self, route: Route, service: ProtectionService, policy: Policy, limits: _Limits) -> None:
+    def __init__(self, route: Route, services: Services, policy: Policy, limits: _Limits) -> None:
         self.route = route
         self._decoder = msgspec.json.Decoder(route.request_type) if route.request_type else None
-        self._service = service
+        self._service = getattr(services, route.service)
         self._policy = policy
         self._limits = limits
 

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from karbor.domain.checkpoint import ResourceState
     from karbor.domain.resource import Resource
     from karbor.protection.service import ProtectionService
-    from karbor.wire.requests import CheckpointCreate, CheckpointReset
+    from karbor.wire import administration
+    from karbor.wire.requests import CheckpointAction, CheckpointCreate, CheckpointReset
 
 LISTING = Listing(
     filters={"plan_id": "plan_id"},
@@ -86,10 +87,25 @@ def reset_checkpoint(service: ProtectionService, call: Call) -> Nothing:
     return Nothing()
 
 
-def cancel_checkpoint(service: ProtectionService, call: Call) -> Nothing:
-    """Stop protecting; what was stored so far is not a checkpoint."""
-    service.cancel(call.caller, "checkpoint", _found(service, call).id)
+def act_on_checkpoint(service: ProtectionService, call: Call) -> Nothing:
+    """Stop protecting, after which what was stored so far is not a checkpoint; or bring a deleted one back."""
+    body: CheckpointAction = call.body
+    if body.os_undelete is None:
+        service.undelete_checkpoint(call.caller, call.path["provider_id"], call.path["checkpoint_id"])
+    else:
+        service.cancel(call.caller, "checkpoint", _found(service, call).id)
     return Nothing()
+
+
+def action_rules(body: CheckpointAction) -> tuple[str, ...]:
+    """The rule of what the body asks for."""
+    return ("provider:checkpoint_undelete",) if body.os_undelete is None else ("provider:checkpoint_cancel",)
+
+
+def copy_checkpoints(service: ProtectionService, call: Call) -> administration.Copy:
+    """Copy every available checkpoint of a plan."""
+    body: administration.CopyCreate = call.body
+    return service.copy(call.caller, call.path["provider_id"], body.plan_id)
 
 
 def checkpoint_progress(service: ProtectionService, call: Call) -> answers.Progress:

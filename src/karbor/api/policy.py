@@ -54,7 +54,10 @@ _RULES = (
     ("provider:checkpoint_create", MEMBER, "Protect a plan, or ask what that would do."),
     ("provider:checkpoint_delete", MEMBER, "Delete a checkpoint."),
     ("provider:checkpoint_update", MEMBER, "Set the status of a checkpoint by hand."),
+    ("provider:checkpoint_action", MEMBER, "Act on a checkpoint; one of the next two is checked beside it."),
     ("provider:checkpoint_cancel", MEMBER, "Stop the work on a checkpoint."),
+    ("provider:checkpoint_undelete", MEMBER, "Bring a deleted checkpoint back."),
+    ("copy:create", MEMBER, "Copy the checkpoints of a plan."),
     ("provider:checkpoint_entries", MEMBER, "List the files in a checkpoint."),
     ("provider:checkpoint_content", MEMBER, "Read the bytes in a checkpoint."),
     ("plan:get_all", READER, "List plans."),
@@ -73,6 +76,23 @@ _RULES = (
     ("verification:update", MEMBER, "Stop a verification."),
     ("operation_log:list", READER, "List what was done."),
     ("operation_log:get", READER, "Show what was done."),
+    ("trigger:list", READER, "List triggers."),
+    ("trigger:get", READER, "Show a trigger and when it fires."),
+    ("trigger:create", MEMBER, "Create a trigger."),
+    ("trigger:update", MEMBER, "Change a trigger."),
+    ("trigger:delete", MEMBER, "Delete a trigger."),
+    ("scheduled_operation:list", READER, "List scheduled operations."),
+    ("scheduled_operation:get", READER, "Show a scheduled operation."),
+    ("scheduled_operation:create", MEMBER, "Schedule an operation."),
+    ("scheduled_operation:delete", MEMBER, "Delete a scheduled operation."),
+    ("quota:get", READER, "Show the limits of the own project and what is in use; of any project as an administrator."),
+    ("quota:get_default", READER, "Show the limits of projects that have none of their own."),
+    ("quota:update", ADMIN, "Give a project limits of its own."),
+    ("quota:delete", ADMIN, "Let the defaults hold for a project again."),
+    ("quota_class:get", ADMIN, "Show the limits of a class."),
+    ("quota_class:update", ADMIN, "Change the limits of a class."),
+    ("service:get_all", ADMIN, "List the programs of the service by host."),
+    ("service:update", ADMIN, "Enable or disable a program on a host."),
 )
 
 
@@ -132,5 +152,9 @@ def list_rules() -> list[Any]:
     return rules
 
 
-_BESIDE = {"restore:overwrite": "restore:create"}
+_BESIDE = {
+    "restore:overwrite": "restore:create",
+    "provider:checkpoint_cancel": "provider:checkpoint_action",
+    "provider:checkpoint_undelete": "provider:checkpoint_action",
+}
 """Rules that are checked beside a route's own."""

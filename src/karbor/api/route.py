@@ -14,7 +14,10 @@ from karbor.wire import envelope
 from karbor.wire.fields import Text
 
 if TYPE_CHECKING:
+    from karbor.protection.programs import Programs
+    from karbor.protection.quotas import Quotas
     from karbor.protection.service import ProtectionService
+    from karbor.schedule.service import ScheduleService
 
 Method = Literal["GET", "POST", "PUT", "DELETE"]
 Since = Literal["v1", "v2"]
@@ -65,7 +68,18 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     max_limit: int = MAX_LIMIT
 
 
-Handler = Callable[["ProtectionService", Call], Any]
+class Services(msgspec.Struct, frozen=True, kw_only=True):
+    """What handlers call; a row names one of them."""
+
+    protection: "ProtectionService"
+    schedules: "ScheduleService"
+    quotas: "Quotas"
+    programs: "Programs"
+
+
+ServiceName = Literal["protection", "schedules", "quotas", "programs"]
+Handler = Callable[[Any, Call], Any]
+"""Called with the service that the row names."""
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,6 +92,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     method: Method
     path: str
     handler: Handler
+    service: ServiceName = "protection"
     summary: str
     rule: str = ""
     rules_of_body: Callable[[Any], tuple[str, ...]] | None = None

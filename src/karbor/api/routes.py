@@ -21,7 +21,9 @@ from karbor.api import (
     verifications,
 )
 from karbor.api.route import PAGE, TENANTS, Call, Content, Nothing, RawPath, Route
-from karbor.wire import answers, requests
+from karbor.api.routes_administration import QUOTAS, SERVICES
+from karbor.api.routes_schedules import SCHEDULED_OPERATIONS, TRIGGERS
+from karbor.wire import administration, answers, requests
 from karbor.wire.fields import Text
 
 if TYPE_CHECKING:
@@ -245,6 +247,18 @@ _CHECKPOINT_ROUTES = (
         faults=(409,),
     ),
     Route(
+        method="POST",
+        path=_CHECKPOINTS + "/action",
+        handler=checkpoints.copy_checkpoints,
+        summary="Copy the checkpoints of a plan",
+        rule="copy:create",
+        key="copy",
+        reply=administration.Copy,
+        body=administration.CopyCreate,
+        body_key="copy",
+        faults=(501,),
+    ),
+    Route(
         method="GET",
         path=_CHECKPOINT,
         handler=checkpoints.show_checkpoint,
@@ -276,11 +290,12 @@ _CHECKPOINT_ROUTES = (
     Route(
         method="POST",
         path=_CHECKPOINT + "/action",
-        handler=checkpoints.cancel_checkpoint,
-        summary="Stop the work on a checkpoint",
-        rule="provider:checkpoint_cancel",
+        handler=checkpoints.act_on_checkpoint,
+        summary="Stop the work on a checkpoint, or bring a deleted one back",
+        rules_of_body=checkpoints.action_rules,
+        rule="provider:checkpoint_action",
         reply=Nothing,
-        body=requests.Cancel,
+        body=requests.CheckpointAction,
         faults=(409,),
         since="v2",
     ),
@@ -470,4 +485,8 @@ ROUTES: tuple[Route, ...] = (
     *_RESTORES,
     *_VERIFICATIONS,
     *_OPERATION_LOGS,
+    *TRIGGERS,
+    *SCHEDULED_OPERATIONS,
+    *QUOTAS,
+    *SERVICES,
 )

@@ -94,6 +94,7 @@ class Worker:
         log: logging.Logger,
         options: WorkerOptions,
         chore: Callable[[], object] = lambda: None,
+        may_claim: Callable[[], bool] = lambda: True,
     ) -> None:
         self.worker_id = worker_id
         self.stopping = threading.Event()
@@ -103,6 +104,7 @@ class Worker:
         self._handler = handler
         self._host, self._pid = host, pid
         self._clock, self._random, self._log, self._chore = clock, random, log, chore
+        self._may_claim = may_claim
         self.options = options
         self._todo: queue.SimpleQueue[Claim | None] = queue.SimpleQueue()
         self._ended: queue.SimpleQueue[tuple[Claim, Outcome]] = queue.SimpleQueue()
@@ -155,6 +157,8 @@ class Worker:
         room = self.options.batch - len(self._held)
         if room < max(1, self.options.batch // 4):
             return True
+        if not self._may_claim():
+            return False
         steps = self._journal.claim(self.worker_id, room)
         for step in steps:
             claim = Claim(step, self)

@@ -5,7 +5,7 @@ Every method takes the caller and sees only what is his project's; administrator
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import msgspec
 
@@ -17,14 +17,17 @@ from karbor.domain.operation import IN_PROGRESS, OperationLog, Progress, Restore
 from karbor.domain.plan import SUSPENDED, Parameters, Plan, parameters_for
 from karbor.errors import Conflict, InvalidInput, NotFound, Refused
 from karbor.flow.model import NewRun
-from karbor.protection.catalogue import EVERY_PROJECT, Query
+from karbor.protection.catalogue import EVERY_PROJECT
+from karbor.protection.copies import refuse_copy
 from karbor.protection.handler import first_steps
 from karbor.protection.logs import new_log
 from karbor.protection.offer import ProviderView, check_plan, view
 from karbor.protection.op import parsed_options
+from karbor.protection.places import check_places
 from karbor.protection.run import RunInput, encode
 
 if TYPE_CHECKING:
+    from karbor.bank.vault.repository import Repository
     from karbor.domain.clock import Clock, Randomness
     from karbor.domain.context import Caller
     from karbor.domain.preflight import Preflight
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
     from karbor.protection.delegation import Delegations
     from karbor.protection.inventory import Instance, Inventory
     from karbor.protection.preflight import Preflights
+    from karbor.protection.quotas import Quotas
     from karbor.protection.upkeep import Repositories
     from karbor.protection.vaults import Vaults
     from karbor.providers import Provider, Providers
@@ -57,6 +61,7 @@ class ProtectionService:
         preflights: Preflights,
         delegations: Delegations,
         repositories: Repositories,
+        quotas: Quotas,
         clock: Clock,
         random: Randomness,
     ) -> None:
@@ -64,7 +69,7 @@ class ProtectionService:
         self.inventory = inventory
         self._journal, self._providers, self._vaults = journal, providers, vaults
         self._preflights, self._delegations, self._repositories = preflights, delegations, repositories
-        self._clock, self._random = clock, random
+        self._quotas, self._clock, self._random = quotas, clock, random
 
     # --- what there is
 
@@ -127,7 +132,12 @@ class ProtectionService:
             parameters=parameters,
             created_at=self._clock.now(),
         )
-        self.catalogue.transact(lambda tx: self.catalogue.insert(tx, plan))
+
+        def work(tx: Any) -> None:
+            self._quotas.check(tx, plan.project_id, "plans")
+            self.catalogue.insert(tx, plan)
+
+        self.catalogue.transact(work)
         return plan
 
     def _known_types(self) -> set[str]:
@@ -193,6 +203,7 @@ class ProtectionService:
         begun = self._input(caller, log, parameters=plan.parameters, resources=plan.resources)
 
         def work(tx: Any) -> None:
+            self._quotas.check(tx, checkpoint.project_id, "checkpoints")
             there = {"provider_id": provider.id, "status": states.AVAILABLE}
             follows = self.catalogue.count(tx, Checkpoint, caller.project_id, there) > 0
             self.catalogue.insert(tx, checkpoint)
@@ -201,6 +212,10 @@ class ProtectionService:
 
         self.catalogue.transact(work)
         return checkpoint
+
+    def copy(self, caller: Caller, provider_id: str, plan_id: str) -> NoReturn:
+        """Refuse to copy the checkpoints of a plan, by the name of what cannot."""
+        refuse_copy(self.catalogue, *self._provider_and_plan(caller, provider_id, plan_id))
 
     def preflight_protect(self, caller: Caller, provider_id: str, plan_id: str) -> Preflight:
         """What a protect would read, resource by resource."""
@@ -263,6 +278,7 @@ class ProtectionService:
             run = self._journal.run(self.catalogue.run_of(Checkpoint, record.id))
             if run is not None and run.finished_at is None:
                 raise Conflict(f"checkpoint {record.id} is being worked on")
+            self._quotas.check(tx, record.project_id, "checkpoints")
             self.catalogue.insert(tx, log)
             begun = RunInput(caller=caller.remembered(), log_id=log.id, snapshot_id=record.snapshot_id)
             self._begin(tx, "undelete", record, begun)
@@ -345,7 +361,7 @@ class ProtectionService:
         def work(tx: Any) -> None:
             # Locks the repository's row: of two restores that begin at once the second sees the first.
             self._repositories.join(tx, provider_id, restore.project_id)
-            self._check_places(restore)
+            check_places(self.catalogue, restore)
             self._still_readable(tx, checkpoint)
             self.catalogue.insert(tx, restore)
             self.catalogue.insert(tx, log)
@@ -353,13 +369,6 @@ class ProtectionService:
 
         self.catalogue.transact(work)
         return restore
-
-    def _check_places(self, restore: Restore) -> None:
-        """Two restores never write to one place at once."""
-        busy = Query(scope=restore.project_id, filters={"status": IN_PROGRESS})
-        for other in self.catalogue.list(Restore, busy):
-            if shared := restore.meets(other):
-                raise Conflict(f"restore {other.id} is writing to {shared}", hint="wait until it has ended")
 
     def preflight_restore(
         self,
@@ -397,11 +406,7 @@ class ProtectionService:
         )
         log = self._log(caller, "verify", IN_PROGRESS, checkpoint, verification_id=verification.id)
         begun = self._input(
-            caller,
-            log,
-            object_id=verification.id,
-            parameters=parameters,
-            snapshot_id=checkpoint.snapshot_id,
+            caller, log, object_id=verification.id, parameters=parameters, snapshot_id=checkpoint.snapshot_id
         )
 
         def work(tx: Any) -> None:
@@ -480,18 +485,15 @@ class ProtectionService:
 
     # --- looking into a checkpoint
 
-    def entries(
-        self, caller: Caller, provider_id: str, checkpoint_id: str, resource_key: str, path: str
-    ) -> list[Entry]:
-        """What lies at a path of a resource's data."""
-        checkpoint = self._readable(caller, provider_id, checkpoint_id)
-        repository = self._vaults.open(self._providers.get(provider_id), checkpoint.project_id)
-        manifest = load_manifest(repository, checkpoint.snapshot_id)
-        return browse.entries(repository, resource_tree(manifest, resource_key), path)
+    def entries(self, caller: Caller, provider_id: str, checkpoint_id: str, key: str, path: str) -> list[Entry]:
+        """What lies at a path of the data of the resource with this key."""
+        return browse.entries(*self._tree(caller, provider_id, checkpoint_id, key), path)
 
-    def open(self, caller: Caller, provider_id: str, checkpoint_id: str, resource_key: str, path: str) -> ImageReader:
+    def open(self, caller: Caller, provider_id: str, checkpoint_id: str, key: str, path: str) -> ImageReader:
         """Random access to one file of a resource's data, or to its image where the path is empty."""
+        return browse.open_file(*self._tree(caller, provider_id, checkpoint_id, key), path)
+
+    def _tree(self, caller: Caller, provider_id: str, checkpoint_id: str, key: str) -> tuple[Repository, bytes]:
         checkpoint = self._readable(caller, provider_id, checkpoint_id)
         repository = self._vaults.open(self._providers.get(provider_id), checkpoint.project_id)
-        manifest = load_manifest(repository, checkpoint.snapshot_id)
-        return browse.open_file(repository, resource_tree(manifest, resource_key), path)
+        return repository, resource_tree(load_manifest(repository, checkpoint.snapshot_id), key)

@@ -82,9 +82,26 @@ class CheckpointReset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
 
 class Cancel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"os_cancel": "os-cancel"}):
-    """Stop what is under way on a checkpoint, restore or verification. An addition to v1."""
+    """Stop what is under way on a restore or verification. An addition to v1."""
 
     os_cancel: None
+
+
+class CheckpointAction(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    rename={"os_cancel": "os-cancel", "os_undelete": "os-undelete"},
+):
+    """Stop what is under way on a checkpoint, or bring a deleted one back: one of both. An addition to v1."""
+
+    os_cancel: UnsetType | None = UNSET
+    os_undelete: UnsetType | None = UNSET
+
+    def __post_init__(self) -> None:
+        if (self.os_cancel is UNSET) is (self.os_undelete is UNSET):
+            raise ValueError("expected one of os-cancel, os-undelete")
 
 
 class RestoreCreate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

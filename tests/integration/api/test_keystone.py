@@ -16,6 +16,7 @@ from oslo_config import cfg
 from karbor.api.application import build_application
 from karbor.api.keystone import KeystoneAuth, behind_keystone
 from karbor.api.policy import OsloPolicy
+from karbor.api.route import Services
 from karbor.system import SystemClock
 
 P = "1" * 32
@@ -110,7 +111,8 @@ http_request_max_retries = 0
 """)
     conf = cfg.ConfigOpts()
     conf([], default_config_files=[str(file)])
-    app = build_application(Service(), KeystoneAuth(keystone), OsloPolicy(conf), clock=SystemClock())
+    services = Services(protection=Service(), schedules=None, quotas=None, programs=None)
+    app = build_application(services, KeystoneAuth(keystone), OsloPolicy(conf), clock=SystemClock())
     return falcon.testing.TestClient(behind_keystone(app, conf))
 
 

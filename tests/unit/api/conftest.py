@@ -13,6 +13,7 @@ from oslo_config import cfg
 from karbor.api.application import build_application
 from karbor.api.auth import StaticAuth
 from karbor.api.policy import OsloPolicy
+from karbor.api.route import Services
 from karbor.domain.checkpoint import Checkpoint, ResourceState
 from karbor.domain.context import Caller
 from karbor.domain.operation import OperationLog, Progress, Restore, Verification
@@ -224,7 +225,12 @@ def app(service, policy):
         "admin": Caller(user_id="u5", project_id=P, roles=("admin",)),
     }
     return build_application(
-        service, StaticAuth(callers), policy, clock=FixedClock(), max_body=100_000, request_ids=lambda: "req-1"
+        Services(protection=service, schedules=None, quotas=None, programs=None),
+        StaticAuth(callers),
+        policy,
+        clock=FixedClock(),
+        max_body=100_000,
+        request_ids=lambda: "req-1",
     )
 
 

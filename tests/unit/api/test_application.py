@@ -227,6 +227,7 @@ def test_requests_that_wait_for_a_cloud_leave_threads_to_others(service, policy)
 
     from karbor.api.application import build_application
     from karbor.api.auth import StaticAuth
+    from karbor.api.route import Services
     from karbor.domain.context import Caller
 
     reached, free = threading.Event(), threading.Event()
@@ -239,7 +240,8 @@ def test_requests_that_wait_for_a_cloud_leave_threads_to_others(service, policy)
     service.instances = slow
     auth = StaticAuth({"t": Caller(user_id="u", project_id=P, roles=("member",))})
     clock = type("Clock", (), {"monotonic": staticmethod(lambda: 0.0)})()
-    client = falcon.testing.TestClient(build_application(service, auth, policy, clock=clock, cloud_slots=1))
+    services = Services(protection=service, schedules=None, quotas=None, programs=None)
+    client = falcon.testing.TestClient(build_application(services, auth, policy, clock=clock, cloud_slots=1))
 
     def get(path):
         return client.simulate_get(f"/v1/{P}{path}", headers={"X-Auth-Token": "t"}).status_code

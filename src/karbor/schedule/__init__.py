@@ -1,0 +1,1 @@
+"""The operation schedule service: triggers and what is done when they fire."""
