@@ -4,21 +4,24 @@ Work ends with its reason or goes on, and no earlier checkpoint is harmed.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 from tests.standalone import Standalone, place
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.standalone import Item
 
 SMALL, LARGE, HUGE = 1 << 20, 40 << 20, 256 << 20
-BANK_BYTES = 24 << 20
+BANK_BYTES, BIGGER_BYTES = 24 << 20, 1536 << 20
 root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a file system")
 
 
@@ -73,6 +76,31 @@ class Device:
     def remount(self, options: str) -> None:
         mount("-o", f"remount,{options}", self._disk)
 
+    def harm(self, how: str) -> None:
+        if how == "eject":
+            self.eject()
+        else:  # what is being written to holds it off for a moment
+            while subprocess.run(
+                ["mount", "-o", "remount,ro", self._disk], capture_output=True, check=False
+            ).returncode:
+                time.sleep(0.001)
+
+    def heal(self, how: str) -> None:
+        if how == "eject":
+            self.plug()
+        else:
+            self.remount("rw")
+
+    @contextmanager
+    def filled(self) -> Iterator[None]:
+        """Somebody has taken the last byte."""
+        filler = self._disk / "filler"
+        with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+            while file.write(bytes(4096)):
+                pass
+        yield
+        filler.unlink()
+
 
 def mount(*words: str | Path) -> None:
     subprocess.run(["mount", *words], check=True)
@@ -114,32 +142,75 @@ def test_a_bank_that_is_full(service):
     assert first["status"] == "available", first["reason"]
     large = plan(service, "large", "device")
     failed = fails(service, large, f"the bank has no room: writing {service.device.bank}/")
-    assert service.is_whole(first)
-    status, begun = service.restore(first)
-    assert status == 200
-    assert service.ended(f"/restores/{begun['id']}")["status"] == "success"
+    with service.device.filled():
+        assert service.is_whole(first)
+        assert comes_back(service, first)
     assert service.http("DELETE", place(failed))[0] == 200
     assert service.ended(place(failed))["status"] == "deleted"
-    service.device.remount(f"size={4 * BANK_BYTES}")
+    service.device.remount(f"size={BIGGER_BYTES}")
     again = service.protect(large)
     assert again["status"] == "available", again["reason"]
     assert service.is_whole(again)
     assert service.is_whole(first)
 
 
+def comes_back(service: Standalone, checkpoint: Item) -> bool:
+    """Whether a checkpoint of the small application can be restored."""
+    data = service.home / "small" / "data"
+    content = data.read_bytes()
+    data.unlink()
+    status, begun = service.restore(checkpoint)
+    assert status == 200, begun
+    return service.ended(f"/restores/{begun['id']}")["status"] == "success" and data.read_bytes() == content
+
+
 @root
-def test_a_bank_that_becomes_read_only(service):
+def test_a_bank_that_may_only_be_read(service):
     small = plan(service, "small", "device")
     first = service.protect(small)
     service.device.remount("ro")
+    assert service.is_whole(first)
+    assert comes_back(service, first)
     (service.home / "small" / "data").write_bytes(os.urandom(SMALL))
     fails(service, small, "Read-only file system")
-    assert service.get(place(first))["status"] == "available"
     service.device.remount("rw")
-    assert service.is_whole(first)
     again = service.protect(small)
     assert again["status"] == "available", again["reason"]
     assert service.is_whole(again)
+
+
+@root
+@pytest.mark.parametrize(("harm", "cause"), [("ro", "Read-only file system"), ("eject", "is not there any more")])
+def test_a_bank_that_fails_in_the_middle_of_a_protect(service, harm, cause):
+    device, huge = service.device, plan(service, "huge", "device")
+    first = service.protect(plan(service, "small", "device"))
+    begun = in_the_middle(service, huge, device.bank)
+    device.harm(harm)
+    ended = service.ended(place(begun))
+    assert ended["status"] == "error"
+    assert cause in ended["reason"]
+    assert cause in service.logged("protect", begun)["error_info"]
+    device.heal(harm)
+    assert service.is_whole(first)
+    begun = in_the_middle(service, huge, device.bank)
+    device.harm(harm)
+    device.heal(harm)
+    ended = service.ended(place(begun))
+    assert ended["status"] == "available", ended["reason"]
+    assert service.is_whole(ended)
+
+
+def in_the_middle(service: Standalone, plan: Item, bank: Path) -> Item:
+    """A protect of something new and huge whose first packs are in the bank."""
+    (service.home / "huge" / "data").write_bytes(os.urandom(HUGE))
+
+    def packs() -> int:
+        return len(list(bank.glob("*/*/data/*/*")))
+
+    known = packs()
+    begun = service.begin(plan)
+    service.until(lambda: packs() > known)
+    return begun
 
 
 @root
@@ -177,9 +248,8 @@ def snapshots(service: Standalone) -> int:
 def test_a_stop_in_the_middle_of_a_protect(service):
     huge = plan(service, "huge")
     service.protect(plan(service, "small"))
-    packs, known = len(list(service.bank.glob("*/*/data/*/*"))), snapshots(service)
-    begun = service.begin(huge)
-    service.until(lambda: len(list(service.bank.glob("*/*/data/*/*"))) > packs)
+    known = snapshots(service)
+    begun = in_the_middle(service, huge, service.bank)
     asked = time.monotonic()
     service.stop()
     assert time.monotonic() - asked < 30
@@ -190,6 +260,21 @@ def test_a_stop_in_the_middle_of_a_protect(service):
     assert ended["logical_bytes"] == HUGE
     assert service.logged("protect", begun)["status"] == "available"
     assert service.is_whole(ended)
+
+
+def test_an_earlier_checkpoint_that_cannot_be_read_costs_only_time(service):
+    small = plan(service, "small")
+    known = set(service.bank.glob("*/*/snapshots/*"))
+    lost = service.protect(small)
+    (snapshot,) = set(service.bank.glob("*/*/snapshots/*")) - known
+    content = snapshot.read_bytes()
+    snapshot.unlink()
+    assert service.complaint(9, "restore", "create", lost["id"], "--yes").endswith(f"{snapshot.name} is missing")
+    again = service.protect(small)
+    assert again["status"] == "available", again["reason"]
+    assert service.is_whole(again)
+    snapshot.write_bytes(content)
+    assert service.is_whole(lost)
 
 
 def test_the_database_is_lost(service):

@@ -41,6 +41,8 @@ class JobLocks:
         self._journal, self._clock = journal, clock
         self._mutex = threading.Lock()
         self._jobs: dict[str, _Job] = {}
+        self._without: set[str] = set()
+        """Runs that read from a bank where no lock can be written."""
 
     def need(self, repository: Repository, claim: Claim) -> None:
         """Hold the repository's lock for the run of a step; raises `Unavailable` where another's exclusive lock
@@ -49,6 +51,8 @@ class JobLocks:
         run_id = claim.step.run_id
         key = f"{repository.bank.location}/{repository.prefix}"
         with self._mutex:
+            if run_id in self._without:
+                return
             job = self._jobs.get(key)
             if job is None:
                 self._enter(claim)
@@ -56,9 +60,10 @@ class JobLocks:
                 try:
                     job = _Job(lock.__enter__())
                 except BankError:
-                    if claim.step.operation in _READERS:
-                        return
-                    raise
+                    if claim.step.operation not in _READERS:
+                        raise
+                    self._without.add(run_id)
+                    return
                 self._jobs[key] = job
                 self._bury(repository, run_id)
             elif run_id not in job.needed:
@@ -81,6 +86,7 @@ class JobLocks:
         """The run has ended here; locks that nobody needs are removed."""
         quiet = self._clock.monotonic() - _QUIET
         with self._mutex:
+            self._without.discard(run_id)
             for key, job in list(self._jobs.items()):
                 job.needed = {run: at for run, at in job.needed.items() if run != run_id and at > quiet}
                 if not job.needed:

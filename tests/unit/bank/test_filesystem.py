@@ -196,3 +196,24 @@ def test_a_listing_holds_few_names_at_once(bank, monkeypatch):
     monkeypatch.setattr(filesystem, "_PAGE", 7)
     assert [one.key for one in bank.list("")] == sorted(keys)
     assert [one.key for one in bank.list("e", after="e041")] == [f"e{number:03d}" for number in range(42, 50)]
+
+
+def test_a_folder_that_is_replaced_is_refused_until_it_is_a_bank_again(tmp_path):
+    place, aside = tmp_path / "bank", tmp_path / "aside"
+    bank = FilesystemBank(str(place))
+    bank.put("key", [b"content"])
+    place.rename(aside)
+    with pytest.raises(BankError, match="is not there any more"):
+        bank.get("key", limit=100)
+    place.mkdir()
+    with pytest.raises(BankError, match="is not there any more"):
+        bank.put("other", [b"lost"])
+    assert list(place.iterdir()) == []
+    place.rmdir()
+    aside.rename(place)
+    assert bank.get("key", limit=100) == b"content"
+    place.rename(aside)
+    FilesystemBank(str(place)).close()
+    with pytest.raises(ObjectMissing):
+        bank.get("key", limit=100)
+    bank.close()
