@@ -108,7 +108,7 @@ class Application:
     def journal(self) -> SqlJournal:
         """The journal and the queue."""
         sealer = Sealer(read_key_file(self.settings.root_key_file))
-        return SqlJournal(self.database, sealer, lease=self.settings.lease)
+        return SqlJournal(self.database, sealer, lease=self.settings.lease, max_takeovers=self.settings.max_tries)
 
     @cached_property
     def providers(self) -> Providers:
