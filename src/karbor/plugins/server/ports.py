@@ -1,7 +1,8 @@
 """The ports of a restored server: those that the network's restore made, or new ones with the old addresses.
 
 The network's restore registers a resource whose `extra_info` maps what it made: ``{"networks": {old: new}, "subnets":
-…, "security_groups": …, "ports": …}``. What it does not name is taken to be there still, under its own id.
+…, "security_groups": …, "ports": …, "floating_ips": …, "cidr_map": rule}``. What it does not name is taken to be there
+still, under its own id.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from karbor.domain.resource import NETWORK
 from karbor.errors import Conflict, NotFound, ResourceFailed
+from karbor.plugins.network.addresses import Remap
+from karbor.plugins.network.neutron import KINDS
 from karbor.plugins.waiting import leftover
 
 if TYPE_CHECKING:
@@ -23,8 +26,8 @@ class Ports:
         self._op = op
         self._network = op.session.connection.network
         self._saved: dict[str, Any] = op.saved["server"]
-        restored = op.restored(f"{NETWORK}#{op.saved['project_id']}")
-        self._map: dict[str, dict[str, str]] = (restored.extra_info or {}) if restored else {}
+        self._map = _restored(op)
+        self._remap = Remap(self._map.get("cidr_map"))
 
     def all(self) -> list[str]:
         """Ids of the ports, in the order of the old ones; made where they are not there."""
@@ -37,6 +40,10 @@ class Ports:
         """What an old port has become."""
         ids = [port["id"] for port in self._saved["ports"]]
         return made[ids.index(old)] if old in ids[: len(made)] else None
+
+    def floating_ip(self, old: str) -> str:
+        """What an old floating IP has become."""
+        return self._mapped("floating_ips", old)
 
     def remove(self) -> None:
         """Remove what `all` made."""
@@ -54,10 +61,13 @@ class Ports:
             "network_id": self._mapped("networks", port["network_id"]),
             "mac_address": port["mac_address"],
             "fixed_ips": [
-                {"subnet_id": self._mapped("subnets", ip["subnet_id"]), "ip_address": ip["ip_address"]}
+                {
+                    "subnet_id": self._mapped("subnets", ip["subnet_id"]),
+                    "ip_address": self._remap.address(ip["ip_address"]),
+                }
                 for ip in port["fixed_ips"] or ()
             ],
-            "allowed_address_pairs": port["allowed_address_pairs"] or [],
+            "allowed_address_pairs": self._remap.within(port["allowed_address_pairs"] or []),
             "is_port_security_enabled": port["is_port_security_enabled"],
             "description": port["description"] or "",
         }
@@ -107,4 +117,15 @@ class Ports:
             return None
 
     def _mapped(self, kind: str, ident: str) -> str:
-        return self._map.get(kind, {}).get(ident, ident)
+        return str(self._map.get(kind, {}).get(ident, ident))
+
+
+def _restored(op: Op) -> dict[str, Any]:
+    """What the restores of the project's topology, or of the server's networks one by one, have registered."""
+    idents = {port["network_id"]: None for port in op.saved["server"]["ports"]}
+    known = [op.restored(f"{NETWORK}#{ident}") for ident in (op.saved["project_id"], *idents)]
+    maps = [one.extra_info for one in known if one is not None and one.extra_info]
+    merged: dict[str, Any] = {"cidr_map": ",".join(rules["cidr_map"] for rules in maps if rules.get("cidr_map"))}
+    for kind in KINDS:
+        merged[kind] = {old: new for ids in maps for old, new in ids.get(kind, {}).items()}
+    return merged

@@ -247,14 +247,18 @@ class ServerProtection(Protection):
         network = op.session.connection.network
         for floating in op.saved["server"]["floating_ips"]:
             port = ports.new_port(floating["port_id"], made)
+            ident = ports.floating_ip(floating["id"])
             try:
-                now = network.get_ip(floating["id"])
+                now = network.get_ip(ident)
             except NotFound:
-                continue  # if the network was restored, so was the address
+                op.warn(
+                    f"floating IP {floating['address']} is gone: it comes back with the network, not with the server"
+                )
+                continue
             if port is None or now.port_id not in {None, port}:
                 op.warn(f"floating IP {floating['address']} is in use: it stays where it is")
             elif now.port_id is None:
-                network.update_ip(floating["id"], port_id=port)
+                network.update_ip(ident, port_id=port)
 
 
 def _disks(op: Op, image: str | None) -> list[dict[str, Any]]:
