@@ -98,6 +98,10 @@ class Provider:
                     f"{plugin.name} cannot {operation} {resource.key}; it can: {able}", field="resources"
                 )
 
+    def runs_commands(self, resources: Iterable[Resource]) -> bool:
+        """Whether protecting the resources runs commands that the administrator declared."""
+        return any(self.plugin_for(resource.type).runs_commands(resource) for resource in resources)
+
     def schemas(self) -> dict[str, dict[str, Any]]:
         """v1's ``options_schema``, ``restore_schema``, ``saved_info_schema`` and our ``verify_schema``, by type."""
         found: dict[str, dict[str, Any]] = {name: {} for name in _SCHEMAS}

@@ -137,7 +137,7 @@ class _Endpoint:
     def __call__(self, req: falcon.Request, resp: falcon.Response, **elements: str) -> None:
         """Answer one request."""
         call = self._call(req, elements)
-        for rule in self._rules(call.body):
+        for rule in self._rules(call):
             self._policy.check(rule, call.caller)
         resp.status = self.route.status
         dry_run = self.route.preflight if call.query.get("dry_run") else None
@@ -184,11 +184,13 @@ class _Endpoint:
             raise OverLimit(f"the request body is larger than {most} bytes")
         return data
 
-    def _rules(self, body: Any) -> Iterable[str]:
+    def _rules(self, call: Call) -> Iterable[str]:
         if self.route.rule:
             yield self.route.rule
         if self.route.rules_of_body:
-            yield from self.route.rules_of_body(body)
+            yield from self.route.rules_of_body(call.body)
+        if self.route.rules_of_call:
+            yield from self.route.rules_of_call(self._service, call)
 
     def _document(self, req: falcon.Request, call: Call, answer: Any) -> bytes:
         route = self.route

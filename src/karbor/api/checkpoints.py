@@ -68,6 +68,12 @@ def create_checkpoint(service: ProtectionService, call: Call) -> answers.Checkpo
     return _checkpoint(service.protect(call.caller, call.path["provider_id"], body.plan_id, body.info))
 
 
+def rules(service: ProtectionService, call: Call) -> tuple[str, ...]:
+    """To run the commands of a declared application is a policy rule of its own."""
+    runs = service.runs_commands(call.caller, call.body.plan_id)
+    return ("provider:checkpoint_commands",) if runs else ()
+
+
 def preflight_checkpoint(service: ProtectionService, call: Call) -> answers.Preflight:
     """What protecting the plan would read and leave out."""
     body: CheckpointCreate = call.body

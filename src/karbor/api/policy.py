@@ -58,6 +58,11 @@ _RULES = (
     ("provider:checkpoint_cancel", MEMBER, "Stop the work on a checkpoint."),
     ("provider:checkpoint_undelete", MEMBER, "Bring a deleted checkpoint back."),
     ("copy:create", MEMBER, "Copy the checkpoints of a plan."),
+    (
+        "provider:checkpoint_commands",
+        MEMBER,
+        "Protect an application whose declaration has commands; checked beside provider:checkpoint_create.",
+    ),
     ("provider:checkpoint_entries", MEMBER, "List the files in a checkpoint."),
     ("provider:checkpoint_content", MEMBER, "Read the bytes in a checkpoint."),
     ("plan:get_all", READER, "List plans."),
@@ -153,6 +158,7 @@ def list_rules() -> list[Any]:
 
 
 _BESIDE = {
+    "provider:checkpoint_commands": "provider:checkpoint_create",
     "restore:overwrite": "restore:create",
     "provider:checkpoint_cancel": "provider:checkpoint_action",
     "provider:checkpoint_undelete": "provider:checkpoint_action",

@@ -97,6 +97,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     rule: str = ""
     rules_of_body: Callable[[Any], tuple[str, ...]] | None = None
     """Further rules that must allow what a certain body asks for."""
+    rules_of_call: Callable[[Any, Call], tuple[str, ...]] | None = None
+    """The same where only the service knows what the body's words stand for."""
     key: str = ""
     """The envelope of the answer."""
     reply: Any = None

@@ -240,6 +240,7 @@ _CHECKPOINT_ROUTES = (
         preflight=checkpoints.preflight_checkpoint,
         summary="Protect a plan",
         rule="provider:checkpoint_create",
+        rules_of_call=checkpoints.rules,
         key="checkpoint",
         reply=answers.Checkpoint,
         body=requests.CheckpointCreate,

@@ -186,7 +186,6 @@ class ProtectionService:
         """Begin a checkpoint of a plan."""
         provider, plan = self._provider_and_plan(caller, provider_id, plan_id)
         provider.check_operation("protect", plan.resources)
-        now = self._clock.now()
         checkpoint = Checkpoint(
             id=self._random.uuid(),
             project_id=caller.project_id,
@@ -194,7 +193,7 @@ class ProtectionService:
             plan_id=plan.id,
             plan_name=plan.name,
             status=states.PROTECTING,
-            created_at=now,
+            created_at=self._clock.now(),
             resources=plan.resources,
             parameters=plan.parameters,
             extra_info={"created_by": "manual", **extra_info},
@@ -216,6 +215,11 @@ class ProtectionService:
     def copy(self, caller: Caller, provider_id: str, plan_id: str) -> NoReturn:
         """Refuse to copy the checkpoints of a plan, by the name of what cannot."""
         refuse_copy(self.catalogue, *self._provider_and_plan(caller, provider_id, plan_id))
+
+    def runs_commands(self, caller: Caller, plan_id: str) -> bool:
+        """Whether a protect of the plan would run commands that the administrator declared."""
+        plan = self.catalogue.get(Plan, caller.project_id, plan_id)
+        return self._providers.get(plan.provider_id).runs_commands(plan.resources)
 
     def preflight_protect(self, caller: Caller, provider_id: str, plan_id: str) -> Preflight:
         """What a protect would read, resource by resource."""
@@ -294,21 +298,18 @@ class ProtectionService:
         if known.status == states.DELETED or (known.status == states.ERROR_DELETING and state == states.AVAILABLE):
             raise InvalidInput(f"The checkpoint {known.id} can not be reset: it is {known.status}.", field="state")
         if state == states.AVAILABLE:
-            self._check_structure(known)
+            if not known.snapshot_id:
+                message = f"The checkpoint {known.id} can not be reset: it was never committed to the bank."
+                raise InvalidInput(message, field="state")
+            load_manifest(
+                self._vaults.open(self._providers.get(known.provider_id), known.project_id), known.snapshot_id
+            )
 
         def work(tx: Any) -> None:
             record = self.catalogue.get(Checkpoint, known.project_id, known.id, tx=tx)
             self.catalogue.replace(tx, msgspec.structs.replace(record, status=state), expected_status=known.status)
 
         self.catalogue.transact(work)
-
-    def _check_structure(self, checkpoint: Checkpoint) -> None:
-        if not checkpoint.snapshot_id:
-            raise InvalidInput(
-                f"The checkpoint {checkpoint.id} can not be reset: it was never committed to the bank.", field="state"
-            )
-        repository = self._vaults.open(self._providers.get(checkpoint.provider_id), checkpoint.project_id)
-        load_manifest(repository, checkpoint.snapshot_id)
 
     # --- restores and verifications
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import msgspec
 
     from karbor.domain.preflight import PreflightItem
+    from karbor.domain.resource import Resource
     from karbor.sdk.op import Look, Op
 
 
@@ -45,6 +46,10 @@ class Protection:
     verify_options: ClassVar[type[msgspec.Struct]] = NoOptions
     saved_info: ClassVar[dict[str, Any]] = {}
     """JSON schema of the saved document, as v1 shows it."""
+
+    def runs_commands(self, resource: Resource) -> bool:  # noqa: ARG002 - most plugins run none, whatever it is
+        """Whether protecting the resource runs commands of the administrator's: that takes a right of its own."""
+        return False
 
     def preflight_protect(self, op: Look) -> Iterable[PreflightItem]:
         """What protecting the resource would read and make; changes nothing."""

@@ -106,6 +106,9 @@ class StubService:
         self.calls = []
         self.content = bytes(range(256)) * 8
 
+    def runs_commands(self, caller, plan_id):
+        return False
+
     def _note(self, called, *args, **kwargs):
         self.calls.append((called, args, kwargs))
 

@@ -64,3 +64,23 @@ def test_overwriting_is_checked_beside_restoring(app, service, send):
     decoded = msgspec.convert(body, route.body)
     assert route.rules_of_body(decoded) == ("restore:overwrite",)
     assert route.rules_of_body(msgspec.structs.replace(decoded, parameters={})) == ()
+
+
+def test_running_declared_commands_takes_a_right_of_its_own() -> None:
+    route = next(each for each in ROUTES if each.rule == "provider:checkpoint_create")
+
+    class Service:
+        def __init__(self, answer: bool) -> None:
+            self.answer = answer
+
+        def runs_commands(self, _caller, _plan_id) -> bool:
+            return self.answer
+
+    class Body:
+        plan_id = "p"
+
+    class ACall:
+        caller, body = None, Body
+
+    assert route.rules_of_call(Service(True), ACall) == ("provider:checkpoint_commands",)
+    assert route.rules_of_call(Service(False), ACall) == ()

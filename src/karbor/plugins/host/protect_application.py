@@ -39,6 +39,14 @@ class ApplicationProtection(Protection):
         """None: it holds no data."""
         return None
 
+    def runs_commands(self, resource: Resource) -> bool:
+        """Whether its declaration has any; one that is not declared any more runs none."""
+        try:
+            application = self._inventory.find(resource).application
+        except KarborError:
+            return False
+        return bool(application.before or application.after)
+
     def preflight_protect(self, op: Look) -> Iterable[PreflightItem]:
         """The commands that would run."""
         try:
