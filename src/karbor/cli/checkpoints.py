@@ -148,6 +148,13 @@ def _cancel(session: Session, args: Namespace) -> None:
     session.terminal.say(f"checkpoint {checkpoint['id']} is being cancelled")
 
 
+def _undelete(session: Session, args: Namespace) -> None:
+    for selector in args.checkpoint:
+        checkpoint = find_checkpoint(session.api, args.provider, selector)
+        session.api.send("POST", f"{checkpoint_path(checkpoint)}/action", body={"os-undelete": None})
+        session.terminal.say(f"checkpoint {checkpoint['id']} is being brought back")
+
+
 def _filters(parser: ArgumentParser) -> None:
     parser.add_argument("--plan", metavar="PLAN", help="only those of this plan")
     parser.add_argument("--status", metavar="STATUS", help="only those with this status")
@@ -186,6 +193,13 @@ VERBS = (
         help="Delete checkpoints",
         run=_delete,
         arguments=(named("checkpoint", many=True), provider, waiting),
+        shows="nothing",
+    ),
+    Verb(
+        name="checkpoint undelete",
+        help="Bring deleted checkpoints back, by their whole ids, until their grace is over",
+        run=_undelete,
+        arguments=(named("checkpoint", many=True), provider),
         shows="nothing",
     ),
     Verb(

@@ -27,8 +27,8 @@ _STEPS = {
     _MINUTELY: timedelta(minutes=1),
     _SECONDLY: timedelta(seconds=1),
 }
-_BARREN = (100, 1200, 1500, 10_000, 20_000, 20_000, 20_000)
-"""Periods without a moment after which there is none, by frequency: 100 years to 27, or 20,000 jumps."""
+_PERIODS = (100, 1200, 1500, 10_000, 20_000, 20_000, 20_000)
+"""How many periods are looked at, by frequency: a century of years or months, 27 years of days, or 20,000 jumps."""
 _WEEKDAYS = ("MO", "TU", "WE", "TH", "FR", "SA", "SU")
 _NUMBERS = {
     "BYMONTH": (1, 12, False),
@@ -135,14 +135,13 @@ def _invalid(problem: str) -> InvalidInput:
 
 def occurrences(rule: Recurrence, start: datetime, after: datetime) -> Iterator[datetime]:
     """The rule's moments strictly after `after`, in order. `start` anchors it (DTSTART), and is one where it matches.
-    Both are in UTC, `start` without microseconds.
+    Both are in UTC, `start` without microseconds. Raises `InvalidInput` where COUNT moments are not to be found.
     """
     begin = start if rule.count or after < start else after
-    found = barren = 0
+    found = 0
     try:
         period = _at_or_before(rule, start, begin)
-        while barren < _BARREN[rule.frequency]:
-            barren += 1
+        for _ in range(_PERIODS[rule.frequency]):
             for moment in _moments(rule, start, period, begin):
                 if moment < start:
                     continue
@@ -151,12 +150,13 @@ def occurrences(rule: Recurrence, start: datetime, after: datetime) -> Iterator[
                 found += 1
                 if rule.count and found > rule.count:
                     return
-                barren = 0
                 if moment > after:
                     yield moment
             period = _following(rule, start, period)
     except (OverflowError, ValueError):  # the calendar ends with the year 9999
         return
+    if rule.count:
+        raise _invalid("COUNT asks for moments that lie too far apart")
 
 
 def _begin(rule: Recurrence, moment: datetime) -> datetime:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import json
+from collections import deque
 from datetime import UTC, datetime
 from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Literal
@@ -73,6 +74,10 @@ def check_properties(properties: Mapping[str, str], limits: TriggerLimits, now: 
         raise _invalid(
             f"The trigger windows {window} must be between {limits.min_window} and {limits.max_window}", "window"
         )
+    if properties.get("format") != CRONTAB:
+        for rule in map(recurrence.parse_rule, event_rules(properties["pattern"])):
+            if rule.count:  # the whole series is gone through, so that no later search can fail
+                deque(recurrence.occurrences(rule, start, start), maxlen=0)
     for earlier, later in pairwise(preview(properties, now, _LOOK_AHEAD)):
         if (later - earlier).total_seconds() < limits.min_interval:
             raise _invalid(

@@ -351,6 +351,8 @@ def test_cancelling_and_resetting_name_the_thing(karbor, service):
     service.on("PUT", f"{AT}/{CHECKPOINT}", {})
     assert karbor("checkpoint", "cancel", "c0ff").code == 0
     assert service.sent("POST")[0].body == {"os-cancel": None}
+    assert karbor("checkpoint", "undelete", CHECKPOINT).code == 0
+    assert service.sent("POST")[1].body == {"os-undelete": None}
     assert karbor("checkpoint", "reset-state", "c0ff", "--available").code == 0
     assert service.sent("PUT")[0].body == {"os-resetState": {"state": "available"}}
 

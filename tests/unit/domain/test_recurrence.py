@@ -8,7 +8,7 @@ from itertools import islice
 
 import pytest
 from dateutil.rrule import rrulestr
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from karbor.domain.recurrence import occurrences, parse_rule
@@ -44,7 +44,7 @@ def rules(draw):
     if draw(st.booleans()):
         numbered = frequency in {"YEARLY", "MONTHLY"}
         day = st.tuples(
-            st.sampled_from(["", "1", "2", "-1", "-2"] if numbered else [""]), st.sampled_from("MO TU SU".split())
+            st.sampled_from(["", "1", "2", "-1", "-2"] if numbered else [""]), st.sampled_from(["MO", "TU", "SU"])
         )
         chosen = draw(st.lists(day, min_size=1, max_size=2, unique=True))
         parts.append("BYDAY=" + ",".join(a + b for a, b in chosen))
@@ -65,12 +65,16 @@ def rules(draw):
 STEPS = {"SECONDLY": 1, "MINUTELY": 60, "HOURLY": 3600}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=80, deadline=None, derandomize=True)
 @given(rules(), st.integers(0, 400_000), st.integers(-10, 500))
 def test_moments_are_those_of_the_library_that_v1_used(text, minutes, periods):
     start = NOON + timedelta(minutes=minutes)
     after = start + timedelta(seconds=periods * STEPS.get(text.partition(";")[0].removeprefix("FREQ="), 86400))
-    found = ours(text, start, after, 5)
+    try:
+        found = ours(text, start, after, 5)
+    except InvalidInput:
+        assume("COUNT" not in text)
+        raise
     assert found == theirs(text, start, after, len(found))
 
 
@@ -141,13 +145,14 @@ EVERY += ";BYMINUTE=" + ",".join(map(str, range(60))) + ";BYSECOND=" + ",".join(
         f"FREQ=YEARLY;BYMONTHDAY={','.join(map(str, range(1, 32)))};{EVERY}",
         f"FREQ=SECONDLY;BYSECOND=1;INTERVAL=60;{EVERY.partition(';BYSECOND')[0]}",
         "FREQ=SECONDLY;COUNT=10000",
+        "FREQ=SECONDLY;INTERVAL=86399;BYHOUR=3;BYMINUTE=7",
     ],
 )
 def test_no_rule_keeps_a_thread(text):
     ancient = datetime(1, 1, 1, tzinfo=UTC)
     began = time.process_time()
     for start in (NOON, ancient):
-        assert len(ours(text, start, NOON, 2)) <= 2
+        assert len(ours(text, start, NOON, 30)) <= 30
     assert time.process_time() - began < 3
 
 
@@ -155,3 +160,8 @@ def test_the_end_of_the_calendar_is_the_end():
     late = datetime(9999, 12, 31, 12, tzinfo=UTC)
     for frequency in ("YEARLY", "MONTHLY", "WEEKLY", "DAILY"):
         assert ours(f"FREQ={frequency}", late, late, 2) == []
+
+
+def test_a_count_that_cannot_be_reached_is_refused():
+    with pytest.raises(InvalidInput, match="too far apart"):
+        ours("FREQ=SECONDLY;COUNT=1000;BYHOUR=3;BYMINUTE=0;BYSECOND=0", NOON, NOON, 1000)
