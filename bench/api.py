@@ -34,6 +34,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 CONFIG = """\
 [DEFAULT]
+quota_plans = -1
 state_path = {state}
 provider_config_dir = {state}/providers.d
 auth_strategy = static

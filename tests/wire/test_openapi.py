@@ -19,12 +19,16 @@ CHECKS = (
     "response_schema_conformance",
     "negative_data_rejection",
 )
-# The project must be the token's; a provider and a type that exist lead further into the handlers.
+# The project must be the token's; a provider and a type that exist lead further into the handlers. The limits of other
+# tests' projects and their worker are left alone.
 CONFIG = f"""\
 [parameters]
 "path.project_id" = "{P}"
 "path.provider_id" = "{N}"
 "path.type" = "OS::Cinder::Volume"
+"path.project" = "{"6" * 32}"
+"path.name" = "fuzzed"
+"path.service" = "99"
 """
 
 
