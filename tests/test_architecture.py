@@ -122,7 +122,9 @@ def test_imports_go_downward(path: Path) -> None:
         assert any(within(target, package) for package in known), f"{module} imports {target}; allowed: {sorted(known)}"
         for adapter in ADAPTERS:
             if within(target, adapter) and not within(module, adapter):
-                assert module.split(".")[0] in {"app", "daemons", "standalone", "cli"}, f"{module} imports the adapter {target}"
+                assert module.split(".")[0] in {"app", "daemons", "standalone", "cli"}, (
+                    f"{module} imports the adapter {target}"
+                )
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)

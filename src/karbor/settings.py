@@ -57,7 +57,12 @@ WORKER: list[cfg.Opt] = [
     cfg.IntOpt("threads", default=4, min=1, help="Steps that one worker runs at once."),
     cfg.FloatOpt("lease", default=30.0, min=3.0, help="Seconds after which a silent worker's steps are taken over."),
     cfg.FloatOpt("heartbeat", default=10.0, min=0.5, help="Seconds between a worker's signs of life."),
-    cfg.IntOpt("max_tries", default=5, min=1, help="How often a step that failed for a passing reason, or took its worker down, is tried."),
+    cfg.IntOpt(
+        "max_tries",
+        default=5,
+        min=1,
+        help="How often a step that failed for a passing reason, or took its worker down, is tried.",
+    ),
     cfg.FloatOpt(
         "drain", default=10.0, min=0.0, help="Seconds that running steps get to give themselves back at a stop."
     ),

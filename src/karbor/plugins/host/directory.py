@@ -126,7 +126,9 @@ class DirectoryProtection(Protection):
         elif options.overwrite:
             found = [reporting.item(op.resource, "overwrite", what, "files that exist are replaced", size)]
         else:
-            found = [reporting.item(op.resource, "create", what, "missing files are made, existing ones are kept", size)]
+            found = [
+                reporting.item(op.resource, "create", what, "missing files are made, existing ones are kept", size)
+            ]
         return [*found, *(reporting.room(op, target, size, free_bytes(target)) if empty and not options.path else ())]
 
     def restore_main(self, op: Op) -> None:
