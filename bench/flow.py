@@ -107,6 +107,23 @@ def measure(shape: str, size: int, url: str) -> dict[str, float]:
     return {"cpu_s": used, "wall_s": wall, "steps": steps, "step_cpu_ms": 1000 * used / steps}
 
 
+def planning() -> float:
+    """CPU seconds to plan 10,000 resources with 50,000 edges: the graph, and the steps of a protect over it."""
+    from karbor.domain.graph import build as build_graph
+    from karbor.domain.operation import HOOKS
+    from karbor.domain.resource import Resource
+    from karbor.flow.build import Hooks, build
+
+    edges = edges_of("shared", 10_000)
+    before = cpu()
+    graph = build_graph(
+        [Resource(type=THING, id="r00000")],
+        lambda parent: [Resource(type=THING, id=child) for child in edges[parent.id]],
+    )
+    build("protect", graph, lambda _: Hooks("noop", "1", HOOKS))
+    return cpu() - before
+
+
 def cpu() -> float:
     """CPU seconds of this process so far."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
@@ -133,6 +150,7 @@ def main() -> int:
     flat = found["flat"]
     result = {
         "database": "sqlite",
+        "plan_10000_nodes_50000_edges_cpu_s": planning(),
         "step_cpu_ms": {
             shape: {size: row["step_cpu_ms"] for size, row in rows.items()} for shape, rows in found.items()
         },

@@ -1,7 +1,6 @@
 """The resource graph: built once per resource, packed as v1 shows it, cut to what a part needs."""
 
 import json
-import time
 
 import pytest
 from hypothesis import given
@@ -57,12 +56,18 @@ def test_a_deep_chain_needs_no_recursion() -> None:
     assert len(graph_of(edges, "0").resources) == 20_001
 
 
-def test_ten_thousand_nodes_and_fifty_thousand_edges_are_planned_in_a_second() -> None:
-    edges = {str(i): [str(j) for j in range(i + 1, min(i + 6, 10_000))] for i in range(10_000)}
-    began = time.process_time()
-    graph = graph_of(edges, "0")
-    assert time.process_time() - began < 1.0
-    assert sum(map(len, graph.children)) == 49_985
+def test_every_node_and_edge_is_looked_at_once() -> None:
+    """Linear in both: how long ten thousand nodes take is measured in bench/flow.py."""
+    edges = {str(i): [str(j) for j in range(i + 1, min(i + 6, 2_000))] for i in range(2_000)}
+    asked: list[str] = []
+
+    def dependents(parent: Resource) -> list[Resource]:
+        asked.append(parent.id)
+        return [thing(child) for child in edges[parent.id]]
+
+    graph = build([thing("0")], dependents)
+    assert len(asked) == len(set(asked)) == 2_000
+    assert sum(map(len, graph.children)) == 9_985
 
 
 def test_packs_as_v1_shows_it() -> None:
