@@ -65,7 +65,16 @@ class Inventory:
             below.update({resource.key: found.get(resource.key, []) for resource in level})
             fresh = {child.key: child for row in found.values() for child in row if child.key not in below}
             level = list(fresh.values())
-        return build(roots, lambda resource: below[resource.key])
+        layers = {resource.key: resource.layer for resource in roots if resource.layer}
+
+        def dependents(resource: Resource) -> list[Resource]:
+            """As listed, in the layer that the plan gives them where it names them too."""
+            return [
+                msgspec.structs.replace(child, layer=layers[child.key]) if child.key in layers else child
+                for child in below[resource.key]
+            ]
+
+        return build(roots, dependents)
 
     def _below(self, session: Session, parents: Iterable[Resource]) -> dict[str, list[Resource]]:
         by_type: dict[str, list[Resource]] = {}
