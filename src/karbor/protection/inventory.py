@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from karbor.domain.graph import build
-from karbor.domain.resource import PROJECT, Resource
+from karbor.domain.resource import Resource
 from karbor.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
@@ -94,6 +94,3 @@ class Inventory:
             hint = self.problems.get(kind, "")
             raise InvalidInput("Invalid input received: Invalid protectable type provided.", field="type", hint=hint)
         return plugin
-
-
-__all__ = ["PROJECT", "Instance", "Inventory"]

@@ -45,13 +45,10 @@ class RecordingVault:
         source: ImageSource,
         *,
         changed: Iterable[tuple[int, int]] | None = None,
-        resume: bool = True,
         progress: Report | None = None,
     ) -> Written:
         """Store an image."""
-        return self._write(
-            lambda vault: vault.write_image(source, changed=changed, resume=resume, progress=self._report(progress))
-        )
+        return self._write(lambda vault: vault.write_image(source, changed=changed, progress=self._report(progress)))
 
     def write_stream(self, source: Iterable[bytes], *, progress: Report | None = None) -> Written:
         """Store a stream."""

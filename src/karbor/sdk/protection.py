@@ -60,9 +60,6 @@ class Protection:
         raise NotImplementedError  # a plugin that restores must say what it would do
 
 
-HookMethod = "Callable[[Protection, Op], None]"
-
-
 def hook_of(plugin: Protection, operation: Operation, hook: str) -> Callable[[Op], None] | None:
     """The plugin's method for a hook of an operation, or None where it wrote none."""
     method = getattr(plugin, f"{operation}_{hook}", None)

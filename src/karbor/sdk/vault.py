@@ -14,9 +14,6 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-Progress = "Callable[[int, int], None]"
-"""Called with bytes done and bytes in all (0 where unknown); raises to stop the transfer."""
-
 SkipReason = Literal[
     "excluded",
     "cache",
@@ -165,14 +162,16 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Vault(Protocol):
-    """The bytes of one resource: written while it is protected, read while it is restored or verified."""
+    """The bytes of one resource: written while it is protected, read while it is restored or verified.
+
+    `progress` is called with bytes done and bytes in all (0 where unknown), and may raise to stop the transfer.
+    """
 
     def write_image(
         self,
         source: ImageSource,
         *,
         changed: Iterable[tuple[int, int]] | None = None,
-        resume: bool = True,
         progress: Callable[[int, int], None] | None = None,
     ) -> Written:
         """Store an image in fixed chunks. With `changed`, (offset, length) of what changed since the resource's

@@ -56,11 +56,9 @@ class ResourceVault:
         source: ImageSource,
         *,
         changed: Iterable[tuple[int, int]] | None = None,
-        resume: bool = True,
         progress: Callable[[int, int], None] | None = None,
     ) -> Written:
         """Store an image in fixed chunks; with `changed`, only what changed is read where the rest can be inherited."""
-        del resume  # every write resumes: what an interrupted one left in the bank is not written again
         writer = self._open_writer()
         image = ImageWriter(
             writer,

@@ -43,11 +43,10 @@ class MemoryVault:
         source: ImageSource,
         *,
         changed: Iterable[tuple[int, int]] | None = None,
-        resume: bool = True,
         progress: Progress = None,
     ) -> Written:
         """Store an image."""
-        del changed, resume
+        del changed
         content = bytearray(source.size)
         self.extents = []
         for offset, length in source.extents():
