@@ -177,6 +177,9 @@ class FilesystemBank:
                 os.dup2(other, self._root, inheritable=False)
             finally:
                 os.close(other)
+        except PermissionError:
+            # A parent may not be looked into any more: what is open is still the bank that was opened.
+            return self._root
         except OSError as error:
             raise BankError(
                 f"the bank's folder {self.location} is not there any more", hint="is its disk mounted?"

@@ -118,9 +118,15 @@ def lock(fd: int, what: str) -> None:
 
 
 def check_readable_place(path: str, never: tuple[str, ...]) -> None:
-    """Raise `Refused` where a path belongs to the service's own bank, state or keys."""
+    """Raise `Refused` where a path belongs to the service's own bank, state or keys; `ResourceFailed` where it
+    changes while it is looked at.
+    """
+    try:
+        real = os.path.realpath(path)
+    except OSError as error:
+        raise ResourceFailed(f"{path} changed while it was looked at: {error.strerror}") from error
     for own in never:
-        if is_below(os.path.realpath(path), own):
+        if is_below(real, own):
             raise Refused(f"{path} belongs to the service's own data in {own}: it is never protected")
 
 
