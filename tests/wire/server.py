@@ -32,13 +32,14 @@ from karbor.sdk.protectable import Protectable
 V1, V2, S1, S2 = (f"{name * 4}-0000-4000-8000-00000000000{name[1]}" for name in ("a1", "a2", "b1", "b2"))
 I = "cccccccc-0000-4000-8000-000000000001"  # noqa: E741 - the facts' name for the image
 N, O = "b766f37c-d011-4026-8228-28730d734a3f", "cf56bd3e-97a7-4078-b6d5-f36246333fd9"  # noqa: E741
-P, P2, P3, P4, P5 = (digit * 32 for digit in "12345")
+P, P2, P3, P4, P5, P6 = (digit * 32 for digit in "123456")
 TOKENS = {
     "m": Caller(user_id="user-m", project_id=P, roles=("member", "reader")),
     "m2": Caller(user_id="user-m2", project_id=P2, roles=("member", "reader")),
     "a": Caller(user_id="user-a", project_id=P, roles=("admin", "member", "reader")),
     "r": Caller(user_id="user-r", project_id=P, roles=("reader",)),
     "m3": Caller(user_id="user-m3", project_id=P3, roles=("member", "reader")),
+    "m6": Caller(user_id="user-m6", project_id=P6, roles=("member", "reader")),
     "a5": Caller(user_id="user-a5", project_id=P5, roles=("admin", "member", "reader")),
     "m4": Caller(user_id="user-m4", project_id=P4, roles=("member", "reader")),
     "r4": Caller(user_id="user-r4", project_id=P4, roles=("reader",)),
