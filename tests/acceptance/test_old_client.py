@@ -178,6 +178,29 @@ def test_openstack_plugin(openstack):
     openstack("plan", "delete", plan)
 
 
+def test_shell_of_schedules_and_administration(karbor):
+    plan = ident(karbor("plan-create", "scheduled", N, RESOURCE))
+    trigger = ident(karbor("trigger-create", "nightly", "time", "format=crontab,pattern=0 3 * * *"))
+    assert "nightly" in karbor("trigger-list")
+    assert "0 3 * * *" in karbor("trigger-show", trigger)
+    assert "daily" in karbor("trigger-update", trigger, "--name", "daily")
+    definition = f"provider_id={N},plan_id={plan}"
+    operation = ident(karbor("scheduledoperation-create", "each night", "protect", trigger, definition))
+    assert "each night" in karbor("scheduledoperation-list")
+    assert plan in karbor("scheduledoperation-show", operation)
+    assert "used" in karbor("trigger-delete", trigger, fails=True)
+    karbor("scheduledoperation-delete", operation)
+    karbor("trigger-delete", trigger)
+    karbor("plan-delete", plan)
+    assert "plans" in karbor("quota-show", "--tenant", P)
+    assert "plans" in karbor("quota-defaults", "--tenant", P)
+    assert "77" in karbor("quota-update", P, "--plans", "77", token="a")
+    assert "66" in karbor("quota-class-update", "large", "--plans", "66", token="a")
+    assert "66" in karbor("quota-class-show", "large", token="a")
+    karbor("service-list", token="a")
+    assert "403" in karbor("service-list", fails=True)
+
+
 def test_errors_are_printed_and_not_tracebacks(karbor):
     text = karbor("plan-show", "11111111-1111-4111-8111-111111111111", fails=True)
     assert "could not be found" in text
@@ -187,5 +210,6 @@ def test_errors_are_printed_and_not_tracebacks(karbor):
 def test_the_walk_covers_v1():
     """Where the table gets another v1 route, the walks above must get its commands."""
     covered = {"plans", "providers", "checkpoints", "restores", "verifications", "operation_logs", "protectables"}
+    covered |= {"triggers", "scheduled_operations", "quotas", "quota_classes", "os-services"}
     served = {route.path.split("/")[1] for route in ROUTES if not route.public and route.since == "v1"}
     assert served <= covered
