@@ -42,9 +42,7 @@ test-contract: $(READY) ## one suite per port, run over every implementation
 
 test-integration: $(READY) ## real databases, stores and restic
 	@echo "== integration =="
-	@$(PYTEST) tests/integration
-	@echo "== integration: the vault with a newer restic =="
-	@restic=$$(sh tests/integration/vault/fetch_restic.sh .cache/restic) && KARBOR_TEST_RESTIC=$$restic $(PYTEST) tests/integration/vault
+	@restic=$$(sh tests/integration/vault/fetch_restic.sh .cache/restic) && KARBOR_TEST_RESTIC=$$restic $(PYTEST) tests/integration
 
 test-wire: $(READY) ## requests and answers as data files
 	@echo "== wire =="
