@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -19,7 +19,7 @@ from karbor.errors import KarborError
 from karbor.flow.model import Done, Outcome
 from karbor.protection.op import REGISTERED, SAVED, WARNINGS, SavedRecord
 from karbor.protection.outcome import Left, resource_states, summary
-from karbor.protection.run import BURIED
+from karbor.protection.run import BURIED, RUN_NODE
 from karbor.protection.vault import WRITTEN
 from karbor.sdk.vault import Written
 
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from karbor.flow.worker import Claim
     from karbor.protection.catalogue import Catalogue
     from karbor.protection.run import RunContext
+
+S = TypeVar("S")
 
 COMMITTED = "committed"
 REVIVED = "revived"
@@ -78,13 +80,7 @@ class Endings:
     def commit(self, claim: Claim, context: RunContext) -> Outcome:
         """The bank gets the manifest and, last, the snapshot: from then on the checkpoint exists. Before that all that
         it needs must be there."""
-        raw = self._journal.records(context.run_id, -1).get(COMMITTED)
-        if raw is None:
-            done = self._prepare(context)
-            claim.lease.check()
-            self._journal.record(claim.worker_id, claim.step, COMMITTED, msgspec.json.encode(done))
-        else:
-            done = msgspec.json.decode(raw, type=_Commit)
+        done = self._journalled(claim, context, COMMITTED, _Commit, lambda: self._prepare(context))
         require_whole(context.repository, bytes.fromhex(done.prepared.tree))
         claim.lease.check()
         context.repository.put_snapshot(done.prepared.snapshot_id, done.prepared.sealed)
@@ -160,29 +156,38 @@ class Endings:
         if not snapshot_id or context.input.purge:
             return
         _ = context.manifest  # read while the snapshot is there: the delete hooks need it
-        raw = context.records.get(BURIED)
-        if raw is None:
-            stone = tombstone(context.repository, snapshot_id, self._clock.now())
-            self._journal.record(claim.worker_id, claim.step, BURIED, msgspec.json.encode(stone))
-        else:
-            stone = msgspec.json.decode(raw, type=Prepared)
+        now = self._clock.now()
+        stone = self._journalled(
+            claim, context, BURIED, Prepared, lambda: tombstone(context.repository, snapshot_id, now)
+        )
         claim.lease.check()
         context.repository.put_snapshot(stone.snapshot_id, stone.sealed)
         context.repository.forget(snapshot_id)
 
     def revive(self, claim: Claim, context: RunContext) -> Outcome:
         """Undelete: the checkpoint's snapshot again, then the tombstone goes."""
-        raw = context.records.get(REVIVED)
-        if raw is None:
-            again = revived(context.repository, context.input.snapshot_id)
-            self._journal.record(claim.worker_id, claim.step, REVIVED, msgspec.json.encode(again))
-        else:
-            again = msgspec.json.decode(raw, type=Prepared)
+        tombstone_id = context.input.snapshot_id
+        again = self._journalled(claim, context, REVIVED, Prepared, lambda: revived(context.repository, tombstone_id))
         claim.lease.check()
         context.repository.put_snapshot(again.snapshot_id, again.sealed)
         load_manifest(context.repository, again.snapshot_id)
-        context.repository.forget(context.input.snapshot_id)
+        context.repository.forget(tombstone_id)
         return Done()
+
+    def _journalled(self, claim: Claim, context: RunContext, name: str, kind: type[S], make: Callable[[], S]) -> S:
+        """What is to be put into the bank, made once and journalled before: a replay puts the same bytes."""
+        known = self._recorded(context, name, kind)
+        if known is not None:
+            return known
+        made = make()
+        claim.lease.check()
+        self._journal.record(claim.worker_id, claim.step, name, msgspec.json.encode(made))
+        return made
+
+    def _recorded(self, context: RunContext, name: str, kind: type[S]) -> S | None:
+        """What the run's own steps journalled under a name; asked anew, because a context remembers older records."""
+        raw = self._journal.records(context.run_id, RUN_NODE).get(name)
+        return msgspec.json.decode(raw, type=kind) if raw else None
 
     # --- how a run ends
 
@@ -216,8 +221,8 @@ class Endings:
         return Done(effects=effects, end_run="cancelled" if cancelled else "failed", reason=reason)
 
     def _protected(self, _claim: Claim, context: RunContext, _rows: list[StepRow]) -> Effects:
-        raw = self._journal.records(context.run_id, -1)[COMMITTED]
-        done = msgspec.json.decode(raw, type=_Commit)
+        done = self._recorded(context, COMMITTED, _Commit)
+        assert done is not None, "a protect settles well only after its commit"
         now = self._clock.now()
 
         def effects(tx: Any) -> None:
@@ -290,9 +295,8 @@ class Endings:
 
     def _deleted(self, claim: Claim, context: RunContext, _rows: list[StepRow]) -> Effects:
         purge = context.input.purge
-        raw = self._journal.records(context.run_id, -1).get(BURIED)
-        stone = msgspec.json.decode(raw, type=Prepared).snapshot_id if raw else ""
-        stone = context.input.snapshot_id if purge else stone
+        buried = self._recorded(context, BURIED, Prepared)
+        stone = context.input.snapshot_id if purge else buried.snapshot_id if buried else ""
         if stone and (purge or context.provider.grace_seconds <= 0):
             claim.lease.check()
             context.repository.forget(stone)
@@ -308,14 +312,16 @@ class Endings:
         return effects
 
     def _undeleted(self, _claim: Claim, context: RunContext, _rows: list[StepRow]) -> Effects:
-        raw = self._journal.records(context.run_id, -1)[REVIVED]
-        snapshot_id = msgspec.json.decode(raw, type=Prepared).snapshot_id
+        again = self._recorded(context, REVIVED, Prepared)
+        assert again is not None, "an undelete settles well only after the snapshot is back"
         now = self._clock.now()
 
         def effects(tx: Any) -> None:
             record = self._checkpoint(context, tx)
             states.check_move(record.id, record.status, states.AVAILABLE)
-            new = msgspec.structs.replace(record, status=states.AVAILABLE, snapshot_id=snapshot_id, finished_at=now)
+            new = msgspec.structs.replace(
+                record, status=states.AVAILABLE, snapshot_id=again.snapshot_id, finished_at=now
+            )
             self._catalogue.replace(tx, new, expected_status=states.DELETED)
             self._close_log(context, tx, states.AVAILABLE, now, "")
 
@@ -367,8 +373,8 @@ class Endings:
         if context.input.purge:  # it stays deleted for everybody; the next upkeep tries again
             self._catalogue.replace(tx, msgspec.structs.replace(record, reason=reason))
             return states.ERROR_DELETING
-        raw = self._journal.records(context.run_id, -1).get(BURIED)
-        left = msgspec.json.decode(raw, type=Prepared).snapshot_id if raw else record.snapshot_id
+        buried = self._recorded(context, BURIED, Prepared)
+        left = buried.snapshot_id if buried else record.snapshot_id
         new = msgspec.structs.replace(
             record, status=states.ERROR_DELETING, reason=reason, finished_at=now, snapshot_id=left
         )

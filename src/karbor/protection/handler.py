@@ -9,13 +9,14 @@ from __future__ import annotations
 import shutil
 import tempfile
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from karbor.domain.checkpoint import AVAILABLE, Checkpoint
 from karbor.domain.operation import HOOKS
 from karbor.errors import KarborError, NotFound, PluginError
 from karbor.flow.build import JOIN, Hooks, build
-from karbor.flow.model import Done, NewStep, Outcome
+from karbor.flow.model import Done, NewRun, NewStep, Outcome
 from karbor.protection.catalogue import Catalogue, Query
 from karbor.protection.op import WorkingOp
 from karbor.protection.outcome import undo_order
@@ -25,7 +26,6 @@ from karbor.sdk.protection import hook_of, written_hooks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
     from karbor.domain.clock import Clock
     from karbor.domain.operation import Operation
@@ -53,6 +53,25 @@ def first_steps(operation: str) -> tuple[NewStep, ...]:
         )
     first = {"delete": BURY, "undelete": REVIVE}.get(operation, EXPAND)
     return (NewStep(action=first), NewStep(action=SETTLE, needs=(0,), always=True))
+
+
+_PRIORITY = {"restore": 0, "undelete": 0, "protect": 1, "verify": 2, "delete": 2}
+
+
+def new_run(ident: str, operation: str, checkpoint: Checkpoint, begun: RunInput, epoch: int) -> NewRun:
+    """A run of an operation on a checkpoint, with its first steps."""
+    return NewRun(
+        id=ident,
+        operation=operation,
+        project_id=checkpoint.project_id,
+        provider_id=checkpoint.provider_id,
+        checkpoint_id=checkpoint.id,
+        object_id=begun.object_id or checkpoint.id,
+        input=encode(begun),
+        epoch=epoch,
+        priority=_PRIORITY[operation],
+        steps=first_steps(operation),
+    )
 
 
 class StepHandler:
@@ -221,6 +240,6 @@ class StepHandler:
 
     def _scratch(self, stack: ExitStack) -> Path:
         self._scratch_root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = self._scratch_root / tempfile.mkdtemp(dir=self._scratch_root)
+        path = Path(tempfile.mkdtemp(dir=self._scratch_root))
         stack.callback(shutil.rmtree, path, ignore_errors=True)
         return path

@@ -16,15 +16,14 @@ from karbor.domain.checkpoint import Checkpoint
 from karbor.domain.operation import IN_PROGRESS, OperationLog, Progress, Restore, Verification
 from karbor.domain.plan import SUSPENDED, Parameters, Plan, parameters_for
 from karbor.errors import Conflict, InvalidInput, NotFound, Refused
-from karbor.flow.model import NewRun
 from karbor.protection.catalogue import EVERY_PROJECT
 from karbor.protection.copies import refuse_copy
-from karbor.protection.handler import first_steps
+from karbor.protection.handler import new_run
 from karbor.protection.logs import new_log
 from karbor.protection.offer import ProviderView, check_plan, view
 from karbor.protection.op import parsed_options
 from karbor.protection.places import check_places
-from karbor.protection.run import RunInput, encode
+from karbor.protection.run import RunInput
 
 if TYPE_CHECKING:
     from karbor.bank.vault.repository import Repository
@@ -44,7 +43,6 @@ if TYPE_CHECKING:
     from karbor.sdk.vault import Entry, ImageReader
 
 Kind = Literal["checkpoint", "restore", "verification"]
-_PRIORITY = {"restore": 0, "undelete": 0, "protect": 1, "verify": 2, "delete": 2}
 
 
 class ProtectionService:
@@ -467,18 +465,8 @@ class ProtectionService:
         return RunInput(caller=caller.remembered(), log_id=log.id, delegation_id=delegation, **what)
 
     def _begin(self, tx: Any, operation: str, checkpoint: Checkpoint, begun: RunInput) -> None:
-        run = NewRun(
-            id=self._random.uuid(),
-            operation=operation,
-            project_id=checkpoint.project_id,
-            provider_id=checkpoint.provider_id,
-            checkpoint_id=checkpoint.id,
-            object_id=begun.object_id or checkpoint.id,
-            input=encode(begun),
-            epoch=self._repositories.join(tx, checkpoint.provider_id, checkpoint.project_id),
-            priority=_PRIORITY[operation],
-            steps=first_steps(operation),
-        )
+        epoch = self._repositories.join(tx, checkpoint.provider_id, checkpoint.project_id)
+        run = new_run(self._random.uuid(), operation, checkpoint, begun, epoch)
         self._journal.begin_run(tx, run)
 
     def _log(self, caller: Caller, operation: str, status: str, checkpoint: Checkpoint, **about: str) -> OperationLog:

@@ -21,6 +21,7 @@ from karbor.domain.context import Caller
 from karbor.errors import Refused
 from karbor.flow.model import Done, NewRun, NewStep, Outcome
 from karbor.protection.catalogue import MAX_LIMIT, Query
+from karbor.protection.handler import new_run
 from karbor.protection.logs import new_log
 from karbor.protection.run import RunInput, encode
 
@@ -152,8 +153,10 @@ class Upkeep:
     def _deleted(self, context: RunContext) -> Iterator[Checkpoint]:
         filters = {"status": states.DELETED, "provider_id": context.provider.id}
         for checkpoint in self._pages(context.project_id, filters):
+            if not checkpoint.snapshot_id:  # most: nothing of them is left
+                continue
             run = self._journal.run(self._catalogue.run_of(Checkpoint, checkpoint.id))
-            if checkpoint.snapshot_id and (run is None or run.finished_at is not None):
+            if run is None or run.finished_at is not None:
                 yield checkpoint
 
     def _pages(self, project_id: str, filters: dict[str, Any]) -> Iterator[Checkpoint]:
@@ -172,18 +175,8 @@ class Upkeep:
         log = new_log(ident, now, caller, "delete", states.DELETING, checkpoint, reason=why)
         self._catalogue.insert(tx, log)
         begun = RunInput(caller=caller, log_id=log.id, snapshot_id=checkpoint.snapshot_id, purge=True)
-        run = NewRun(
-            id=self._random.uuid(),
-            operation="delete",
-            project_id=checkpoint.project_id,
-            provider_id=checkpoint.provider_id,
-            checkpoint_id=checkpoint.id,
-            object_id=checkpoint.id,
-            input=encode(begun),
-            epoch=self._repositories.join(tx, checkpoint.provider_id, checkpoint.project_id),
-            priority=2,
-            steps=(NewStep(action="bury"), NewStep(action="settle", needs=(0,), always=True)),
-        )
+        epoch = self._repositories.join(tx, checkpoint.provider_id, checkpoint.project_id)
+        run = new_run(self._random.uuid(), "delete", checkpoint, begun, epoch)
         self._journal.begin_run(tx, run)
 
     def _pruner(self, claim: Claim, context: RunContext) -> Pruner:
@@ -245,8 +238,10 @@ class Upkeep:
                 damage.setdefault(affected.snapshot, []).append(f"damaged: {finding.key}: {finding.problem}")
         for checkpoint in self._pages(context.project_id, {"provider_id": context.provider.id}) if damage else ():
             if checkpoint.snapshot_id in damage:
-                lines = dict.fromkeys((*checkpoint.warnings, *damage[checkpoint.snapshot_id]))
-                new = msgspec.structs.replace(checkpoint, warnings=tuple(lines), verify_level="")
+                # Locked and read again: what was listed may have been deleted or verified meanwhile.
+                record = self._catalogue.get(Checkpoint, context.project_id, checkpoint.id, tx=tx)
+                lines = dict.fromkeys((*record.warnings, *damage[checkpoint.snapshot_id]))
+                new = msgspec.structs.replace(record, warnings=tuple(lines), verify_level="")
                 self._catalogue.replace(tx, new)
 
     def _last(self, context: RunContext) -> Report:
